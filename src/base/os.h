@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * os.h - every system call, clock and random number of quire.
+ *
+ * Raw system calls: code under src/ runs below malloc, so nothing here may
+ * take a libc lock, allocate or touch errno.  All functions return a value
+ * >= 0 or -errno.  They restart on EINTR where the caller could not do
+ * anything else (noted).  Tests replace behaviour through base/failpoint.h:
+ * every os_ function below that can fail evaluates the failpoint of its name.
+ */
+#ifndef QUIRE_BASE_OS_H
+#define QUIRE_BASE_OS_H
+
+#include "base/types.h"
+
+struct iovec;
+struct pollfd;
+struct msghdr;
+
+long os_syscall6(long nr, long a, long b, long c, long d, long e, long f);
+#define os_syscall(nr, a, b, c) os_syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+
+/* ---- memory: anonymous, private, unmanaged unless said otherwise ------- */
+int QUIRE_MUST_CHECK os_mmap_anon(size_t len, int prot, bool reserve_only, void **ret_addr);
+long os_mmap(void *addr, size_t len, int prot, int flags, int fd, s64 off);
+int os_munmap(void *addr, size_t len);
+long os_mremap(void *old, size_t old_len, size_t new_len, int flags, void *new_addr);
+int os_mprotect(void *addr, size_t len, int prot);
+int os_madvise(void *addr, size_t len, int advice);
+/* Name a mapping in /proc/PID/maps ("quire: pool"); failure is harmless. */
+void os_name_mapping(void *addr, size_t len, const char *name);
+
+/* ---- files ------------------------------------------------------------ */
+int os_open(const char *path, int flags, int mode);
+int os_openat(int dirfd, const char *path, int flags, int mode);
+int os_close(int fd);
+int os_close_range(unsigned first, unsigned last);
+long os_read(int fd, void *buf, size_t len); /* one read(2), EINTR restarted */
+long os_write(int fd, const void *buf, size_t len); /* one write(2), EINTR restarted */
+long os_pread(int fd, void *buf, size_t len, u64 off); /* until len, EOF or error */
+long os_pwrite(int fd, const void *buf, size_t len, u64 off); /* until len or error */
+int os_ftruncate(int fd, u64 len);
+int os_fallocate(int fd, int mode, u64 off, u64 len);
+int os_fadvise(int fd, u64 off, u64 len, int advice);
+int os_sync_file_range(int fd, u64 off, u64 len, unsigned flags);
+int os_ioctl(int fd, unsigned long req, void *arg);
+int os_fcntl(int fd, int cmd, long arg);
+/* struct stat and struct statfs of the kernel ABI (== glibc's on x86-64). */
+int os_fstat(int fd, void *st);
+int os_stat(const char *path, void *st);
+int os_fstatfs(int fd, void *st);
+int os_mkdir(const char *path, int mode);
+int os_unlink(const char *path);
+int os_memfd_create(const char *name, unsigned flags);
+int os_poll(struct pollfd *fds, unsigned nr, int timeout_ms); /* restarted, time counts on */
+int os_eventfd(unsigned init, int flags);
+/* Whole small file into buf, NUL-terminated; bytes read, -EFBIG or -errno. */
+long os_read_file(const char *path, char *buf, size_t size);
+
+/* ---- processes -------------------------------------------------------- */
+int os_getpid(void);
+int os_gettid(void);
+u32 os_getuid(void);
+u32 os_geteuid(void);
+int os_pidfd_open(int pid);
+int os_pidfd_getfd(int pidfd, int fd);
+int os_unshare(int flags);
+int os_kill(int pid, int sig);
+int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
+int os_sigprocmask_set(const u64 *mask);
+int os_sched_yield(void);
+_Noreturn void os_exit_group(int status);
+/* Write msg to the process's fd 2, also from a thread whose own table has none. */
+void os_message(const char *msg);
+/* Write msg to the process's fd 2 and abort by SIGABRT (default action). */
+_Noreturn void os_abort(const char *msg);
+
+/* ---- clock, random ---------------------------------------------------- */
+u64 os_now_ns(void); /* CLOCK_MONOTONIC; vDSO is not used: one system call */
+u64 os_tsc(void); /* cheap cycle stamp for spinning; only differences mean anything */
+void os_sleep_ns(u64 ns);
+int QUIRE_MUST_CHECK os_random(void *buf, size_t len);
+unsigned os_nr_cpus(void); /* of the affinity mask */
+
+/* The environment without getenv: scans the caller's environ; NULL: not there. */
+const char *os_env(char *const *envp, const char *name);
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * os_file.c - the system calls of os.h that work on files and descriptors.
+ *
+ * Owns nothing but the calls: descriptors belong to whoever opened them, and
+ * number n means what it means in the calling thread's table (engine threads
+ * have one of their own).
+ *
+ * Entry points: os_open() ... os_read_file().
+ *
+ * Invariants: as os.c.  os_pread() and os_pwrite() hide short transfers, which
+ * callers could not treat any better; os_read() and os_write() do not.
+ *
+ * See also: os.c, store/ (the main user).
+ */
+#include "base/os.h"
+
+#include "base/failpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/syscall.h>
+
+int os_open(const char *path, int flags, int mode)
+{
+	int err = failpoint("os_open");
+
+	if (err)
+		return err;
+	return (int)os_syscall6(SYS_openat, AT_FDCWD, (long)path, flags, mode, 0, 0);
+}
+
+int os_openat(int dirfd, const char *path, int flags, int mode)
+{
+	int err = failpoint("os_openat");
+
+	if (err)
+		return err;
+	return (int)os_syscall6(SYS_openat, dirfd, (long)path, flags, mode, 0, 0);
+}
+
+/* The descriptor is gone also where an error is returned, as in the kernel. */
+int os_close(int fd)
+{
+	int err = failpoint("os_close");
+	int res = (int)os_syscall(SYS_close, fd, 0, 0);
+
+	return err ? err : res;
+}
+
+int os_close_range(unsigned first, unsigned last)
+{
+	int err = failpoint("os_close_range");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_close_range, first, last, 0);
+}
+
+/* ---- transfers --------------------------------------------------------- */
+
+long os_read(int fd, void *buf, size_t len)
+{
+	long res = failpoint("os_read");
+
+	if (res)
+		return res;
+	do {
+		res = os_syscall(SYS_read, fd, buf, len);
+	} while (res == -EINTR);
+	return res;
+}
+
+long os_write(int fd, const void *buf, size_t len)
+{
+	long res = failpoint("os_write");
+
+	if (res)
+		return res;
+	do {
+		res = os_syscall(SYS_write, fd, buf, len);
+	} while (res == -EINTR);
+	return res;
+}
+
+long os_pread(int fd, void *buf, size_t len, u64 off)
+{
+	size_t done = 0;
+	int err = failpoint("os_pread");
+
+	if (err)
+		return err;
+	while (done < len) {
+		long res = os_syscall6(SYS_pread64, fd, (long)((char *)buf + done),
+				       (long)(len - done), (long)(off + done), 0, 0);
+
+		if (res == -EINTR)
+			continue;
+		if (res < 0)
+			return res;
+		if (res == 0)
+			break;
+		done += (size_t)res;
+	}
+	return (long)done;
+}
+
+long os_pwrite(int fd, const void *buf, size_t len, u64 off)
+{
+	size_t done = 0;
+	int err = failpoint("os_pwrite");
+
+	if (err)
+		return err;
+	while (done < len) {
+		long res = os_syscall6(SYS_pwrite64, fd, (long)((const char *)buf + done),
+				       (long)(len - done), (long)(off + done), 0, 0);
+
+		if (res == -EINTR)
+			continue;
+		if (res < 0)
+			return res;
+		if (res == 0)
+			return -EIO;
+		done += (size_t)res;
+	}
+	return (long)done;
+}
+
+long os_read_file(const char *path, char *buf, size_t size)
+{
+	size_t done = 0;
+	long res;
+	int fd;
+
+	if (size == 0)
+		return -EINVAL;
+	fd = os_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	/* One read(2) is not enough: procfs returns a page at a time. */
+	do {
+		res = os_read(fd, buf + done, size - done);
+		if (res > 0)
+			done += (size_t)res;
+	} while (res > 0 && done < size);
+	(void)os_close(fd);
+	if (res < 0)
+		return res;
+	if (done == size)
+		return -EFBIG;
+	buf[done] = '\0';
+	return (long)done;
+}
+
+/* ---- space and state ----------------------------------------------------- */
+
+int os_ftruncate(int fd, u64 len)
+{
+	int err = failpoint("os_ftruncate");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_ftruncate, fd, len, 0);
+}
+
+int os_fallocate(int fd, int mode, u64 off, u64 len)
+{
+	int err = failpoint("os_fallocate");
+
+	if (err)
+		return err;
+	return (int)os_syscall6(SYS_fallocate, fd, mode, (long)off, (long)len, 0, 0);
+}
+
+int os_fadvise(int fd, u64 off, u64 len, int advice)
+{
+	int err = failpoint("os_fadvise");
+
+	if (err)
+		return err;
+	return (int)os_syscall6(SYS_fadvise64, fd, (long)off, (long)len, advice, 0, 0);
+}
+
+int os_sync_file_range(int fd, u64 off, u64 len, unsigned flags)
+{
+	int err = failpoint("os_sync_file_range");
+
+	if (err)
+		return err;
+	return (int)os_syscall6(SYS_sync_file_range, fd, (long)off, (long)len, (long)flags, 0, 0);
+}
+
+int os_ioctl(int fd, unsigned long req, void *arg)
+{
+	int err = failpoint("os_ioctl");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_ioctl, fd, req, arg);
+}
+
+int os_fcntl(int fd, int cmd, long arg)
+{
+	int err = failpoint("os_fcntl");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_fcntl, fd, cmd, arg);
+}
+
+int os_fstat(int fd, void *st)
+{
+	int err = failpoint("os_fstat");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_fstat, fd, st, 0);
+}
+
+int os_stat(const char *path, void *st)
+{
+	int err = failpoint("os_stat");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_stat, path, st, 0);
+}
+
+int os_fstatfs(int fd, void *st)
+{
+	int err = failpoint("os_fstatfs");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_fstatfs, fd, st, 0);
+}
+
+int os_mkdir(const char *path, int mode)
+{
+	int err = failpoint("os_mkdir");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_mkdir, path, mode, 0);
+}
+
+int os_unlink(const char *path)
+{
+	int err = failpoint("os_unlink");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_unlink, path, 0, 0);
+}
+
+/* ---- descriptors that are no files --------------------------------------- */
+
+int os_memfd_create(const char *name, unsigned flags)
+{
+	int err = failpoint("os_memfd_create");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_memfd_create, name, flags, 0);
+}
+
+int os_eventfd(unsigned init, int flags)
+{
+	int err = failpoint("os_eventfd");
+
+	if (err)
+		return err;
+	return (int)os_syscall(SYS_eventfd2, init, flags, 0);
+}
+
+int os_poll(struct pollfd *fds, unsigned nr, int timeout_ms)
+{
+	u64 until = 0;
+	long res = failpoint("os_poll");
+
+	if (res)
+		return (int)res;
+	if (timeout_ms > 0)
+		until = os_now_ns() + (u64)timeout_ms * NSEC_PER_MSEC;
+	for (;;) {
+		u64 now;
+
+		res = os_syscall(SYS_poll, fds, nr, timeout_ms);
+		if (res != -EINTR)
+			return (int)res;
+		if (timeout_ms <= 0)
+			continue;
+		now = os_now_ns();
+		timeout_ms = now < until ? (int)((until - now) / NSEC_PER_MSEC) : 0;
+	}
+}

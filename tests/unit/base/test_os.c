@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_os.c - memory, processes, clock, random, environment, abort.
+ */
+#include "base/os.h"
+
+#include "lib/test.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+TEST(mappings)
+{
+	char *p, *q;
+	void *addr;
+
+	ASSERT_OK(os_mmap_anon(2 * PAGE_SIZE, PROT_READ | PROT_WRITE, false, &addr));
+	p = addr;
+	ASSERT_EQ(p[0] | p[PAGE_SIZE], 0);
+	p[0] = 'x';
+	q = (char *)os_mremap(p, 2 * PAGE_SIZE, 4 * PAGE_SIZE, MREMAP_MAYMOVE, NULL);
+	ASSERT_EQ(q[0], 'x');
+	ASSERT_OK(os_mprotect(q, PAGE_SIZE, PROT_READ));
+	ASSERT_OK(os_madvise(q, PAGE_SIZE, MADV_DONTNEED));
+	ASSERT_EQ(q[0], 0);
+	ASSERT_OK(os_munmap(q, 4 * PAGE_SIZE));
+	ASSERT_EQ(os_madvise(q, PAGE_SIZE, MADV_DONTNEED), -ENOMEM);
+	ASSERT_EQ(os_mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), -EINVAL);
+	ASSERT_EQ(os_mmap_anon(1ull << 60, PROT_READ, false, &addr), -ENOMEM);
+}
+
+/* Named in maps where the kernel can (5.17, CONFIG_ANON_VMA_NAME). */
+TEST(mapping_name)
+{
+	static char maps[1 << 20];
+	void *addr;
+
+	ASSERT_OK(os_mmap_anon(PAGE_SIZE, PROT_READ, true, &addr));
+	os_name_mapping(addr, PAGE_SIZE, "quire: named by a test");
+	ASSERT_OK(os_read_file("/proc/self/maps", maps, sizeof(maps)));
+	ASSERT_OK(os_munmap(addr, PAGE_SIZE));
+	if (!strstr(maps, "quire: named by a test"))
+		SKIP("this kernel does not name anonymous memory");
+}
+
+TEST(identity)
+{
+	ASSERT_EQ(os_getpid(), getpid());
+	ASSERT_EQ(os_gettid(), getpid());
+	ASSERT_EQ(os_getuid(), getuid());
+	ASSERT_EQ(os_geteuid(), geteuid());
+}
+
+TEST(pidfd_fetches_a_descriptor)
+{
+	int pidfd = os_pidfd_open(os_getpid()), fds[2], fd;
+	char c = 0;
+
+	ASSERT_OK(pidfd);
+	ASSERT_EQ(pipe(fds), 0);
+	fd = os_pidfd_getfd(pidfd, fds[1]);
+	ASSERT_OK(fd);
+	ASSERT_EQ(os_write(fd, "z", 1), 1);
+	ASSERT_EQ(os_read(fds[0], &c, 1), 1);
+	ASSERT_EQ(c, 'z');
+	ASSERT_OK(os_close_range((unsigned)fds[0], (unsigned)fds[0]));
+	ASSERT_EQ(os_read(fds[0], &c, 1), -EBADF);
+	ASSERT_OK(os_close(fds[1]));
+	ASSERT_OK(os_close(fd));
+	ASSERT_OK(os_close(pidfd));
+}
+
+TEST(signal_mask)
+{
+	u64 before = 0, all = 0;
+
+	ASSERT_OK(os_sigprocmask_all(&before));
+	ASSERT_OK(os_sigprocmask_all(&all));
+	/* All that can be: not KILL and STOP. */
+	ASSERT_EQ(all | 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1), UINT64_MAX);
+	ASSERT_OK(os_sigprocmask_set(&before));
+	ASSERT_OK(os_sigprocmask_all(&all));
+	ASSERT_EQ(all, before);
+	ASSERT_OK(os_sigprocmask_set(&before));
+}
+
+TEST(clock)
+{
+	u64 before = os_now_ns(), tsc = os_tsc();
+
+	os_sleep_ns(2 * NSEC_PER_MSEC);
+	ASSERT_GE(os_now_ns() - before, 2 * NSEC_PER_MSEC);
+	ASSERT_GT(os_tsc(), tsc);
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+}
+
+/* Signals do not cut a sleep short. */
+TEST(sleep_is_restarted)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	u64 before = os_now_ns();
+
+	sigaction(SIGALRM, &action, NULL);
+	ualarm(5000, 0);
+	os_sleep_ns(30 * NSEC_PER_MSEC);
+	ASSERT_GE(os_now_ns() - before, 30 * NSEC_PER_MSEC);
+	signal(SIGALRM, SIG_DFL);
+}
+
+TEST(random)
+{
+	u64 a[4] = { 0 }, b[4] = { 0 };
+
+	ASSERT_OK(os_random(a, sizeof(a)));
+	ASSERT_OK(os_random(b, sizeof(b)));
+	ASSERT_NE(memcmp(a, b, sizeof(a)), 0);
+	ASSERT_OK(os_random(NULL, 0));
+}
+
+TEST(cpus)
+{
+	cpu_set_t set;
+
+	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	ASSERT_EQ(os_nr_cpus(), (unsigned)CPU_COUNT(&set));
+}
+
+TEST(environment)
+{
+	char *vector[] = { "QUIRE_MAX=512M", "QUIRE=", "X", NULL };
+
+	ASSERT_STR_EQ(os_env(vector, "QUIRE_MAX"), "512M");
+	ASSERT_STR_EQ(os_env(vector, "QUIRE"), "");
+	ASSERT_NULL(os_env(vector, "QUIRE_MA"));
+	ASSERT_NULL(os_env(vector, "X"));
+	ASSERT_NULL(os_env(NULL, "X"));
+}
+
+static void leave(void)
+{
+	os_exit_group(7);
+}
+
+static void say_and_leave(void)
+{
+	os_message("a message\n");
+	os_abort("the end\n");
+}
+
+TEST(ends)
+{
+	char text[64];
+	int status = test_child(leave, text, sizeof(text));
+
+	ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	status = test_child(say_and_leave, text, sizeof(text));
+	ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	ASSERT_STR_EQ(text, "a message\nthe end\n");
+}
