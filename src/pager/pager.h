@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pager.h - put a page in place, take it away; learn of faults.
+ *
+ * The one interface behind which userfaultfd lives: nothing above pager/ may
+ * assume it.  Implementations: uffd_move (kernel >= 6.8), uffd_copy (older
+ * kernels, or QUIRE_PAGER=uffd_copy), fake (tests and the explorer).
+ *
+ * Managed memory is cut into *ranges*; each range belongs to a *queue*, on
+ * which its faults arrive; one fault thread serves one queue.  Frames are
+ * anonymous pages of the engine, in areas announced by add_frames().
+ *
+ * All functions are called on engine threads (the descriptors live in the
+ * engine's private fd table).  All return >= 0 or -errno.  None touches
+ * managed memory from user mode.
+ */
+#ifndef QUIRE_PAGER_PAGER_H
+#define QUIRE_PAGER_PAGER_H
+
+#include "base/sync.h"
+
+#define PAGER_MAX_QUEUES 8
+
+struct fault_msg {
+	u64 addr; /* page aligned */
+	bool write;
+	bool wp; /* a store to a page that take() has write-protected (uffd_copy) */
+};
+
+/* What the running kernel lets us do; filled by pager_probe(). */
+struct pager_caps {
+	bool dev_node; /* /dev/userfaultfd opened */
+	bool syscall; /* userfaultfd(0) permitted */
+	bool user_mode_only; /* only without kernel faults: not usable for now */
+	bool move; /* UFFDIO_MOVE */
+	bool poison; /* UFFDIO_POISON */
+	bool wp; /* UFFDIO_WRITEPROTECT on anonymous memory */
+	bool pagemap_scan; /* PAGEMAP_SCAN ioctl */
+	u64 features; /* as UFFDIO_API returned them */
+	int dev_errno; /* why not, 0 when it worked */
+	int syscall_errno;
+};
+
+enum pager_put_flags {
+	PAGER_DONTWAKE = 1, /* leave the faulting thread asleep: throttling */
+};
+
+struct pager;
+
+struct pager_ops {
+	const char *name;
+	/* take() refuses pages pinned for direct I/O (false: it cannot see them) */
+	bool sees_pins;
+
+	/* Open descriptors for nr_queues queues.  dev_fd: an open /dev/userfaultfd
+	 * to use, or -1 to open one. */
+	int (*open)(struct pager *p, u32 nr_queues, int dev_fd);
+	/* Forget everything without touching descriptors of a parent process. */
+	void (*close)(struct pager *p);
+
+	/* Bring [addr, addr+len) under management of queue q.  -EBUSY: somebody
+	 * else's userfaultfd has it. */
+	int (*add_range)(struct pager *p, u32 q, u64 addr, u64 len);
+	int (*remove_range)(struct pager *p, u32 q, u64 addr, u64 len);
+	/* Frame area of the engine: destination of take(). */
+	int (*add_frames)(struct pager *p, void *base, u64 len);
+
+	/*
+	 * Take nr contiguous pages at addr into nr contiguous empty frames,
+	 * atomically per page: afterwards a touch of addr faults.  Returns the
+	 * number taken from the front (>= 1), or the error of the first page:
+	 * -EBUSY pinned (after breaking fork sharing and trying again), -EINVAL
+	 * read-only, PROT_NONE or locked, -ENOENT nothing there, -EAGAIN the
+	 * mapping is changing, -ENOMEM, -EIO.  Never waits for a fault.
+	 */
+	long (*take)(struct pager *p, u32 q, u64 addr, void *frame, u32 nr);
+	/* The way back: frames become empty.  -EEXIST: a page is there already. */
+	long (*give)(struct pager *p, u32 q, u64 addr, void *frame, u32 nr, u32 flags);
+	/* Copy nr pages from unmanaged src into missing pages at addr. */
+	long (*copy)(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32 flags);
+	/* Fill missing pages with zeros (never the shared zero page). */
+	long (*zero)(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags);
+	int (*wake)(struct pager *p, u32 q, u64 addr, u64 len);
+	/* A later touch of addr raises SIGBUS: lost data is never zeros.
+	 * -EOPNOTSUPP where the kernel cannot. */
+	int (*poison)(struct pager *p, u32 q, u64 addr);
+	/* Give the memory of managed pages back to the OS (contents lost). */
+	int (*drop)(struct pager *p, u64 addr, u64 len);
+	/* Empty frames again. */
+	int (*drop_frames)(struct pager *p, void *frame, u64 len);
+
+	/*
+	 * Next faults of queue q: up to nr messages; 0 after timeout_ns.  Spins
+	 * up to spin_ns before it sleeps (waking an idle core costs 7 us).
+	 */
+	int (*faults)(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr, u64 spin_ns,
+		      u64 timeout_ns);
+
+	/*
+	 * Call fn for each maximal run of present pages in [addr, addr+len),
+	 * shared zero pages included: they raise no fault and count as resident.
+	 */
+	int (*scan)(struct pager *p, u64 addr, u64 len,
+		    void (*fn)(void *ctx, u64 addr, u64 nr_pages), void *ctx);
+};
+
+struct pager {
+	const struct pager_ops *ops; /* (C) */
+	struct pager_caps caps; /* (C) */
+	u32 nr_queues; /* (C) */
+	int dev_fd; /* (C) kept for forks, -1 none */
+	int mem_fd; /* (C) /proc/self/mem (uffd_copy) or -1 */
+	int pagemap_fd; /* (C) or -1 */
+	int frame_uffd; /* (C) the frames' own, nobody reads it */
+	int uffd[PAGER_MAX_QUEUES]; /* (C) */
+	void *priv; /* fake: its memory */
+
+	/* counters: every slow or refused path */
+	struct counter64 nr_take_busy; /* EBUSY of a page, before breaking sharing */
+	struct counter64 nr_take_pinned; /* EBUSY again */
+	struct counter64 nr_take_refused; /* EINVAL */
+	struct counter64 nr_eagain; /* mapping changed under an ioctl */
+	struct counter64 nr_eexist; /* page was already there */
+	struct counter64 nr_fault_reads; /* batches */
+	struct counter64 nr_fault_sleeps; /* of which slept */
+};
+
+extern const struct pager_ops pager_uffd_move;
+extern const struct pager_ops pager_uffd_copy;
+extern const struct pager_ops pager_fake;
+
+/* What works here; opens and closes a probe descriptor.  Always fills caps. */
+void pager_probe(struct pager_caps *caps, int dev_fd);
+/*
+ * Pick by caps, or by name ("uffd_move", "uffd_copy", "fake", NULL = best).
+ * -EPERM / -ENOSYS with nothing usable, -EINVAL unknown name.
+ */
+int QUIRE_MUST_CHECK pager_init(struct pager *p, const char *name);
+
+#endif

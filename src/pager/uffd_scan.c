@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * uffd_scan.c - which pages of a range are there.
+ *
+ * Owns the two ways to ask: the PAGEMAP_SCAN ioctl (Linux 6.7), and reading
+ * /proc/self/pagemap word by word.  Owns no descriptor (uffd.c opens it).
+ *
+ * Entry point: uffd_scan().
+ *
+ * Invariants: a page that raises no missing fault is reported, whatever it is:
+ * ordinary, the shared zero page, or in the kernel's own swap.  Guard pages
+ * (MADV_GUARD_INSTALL) are not there: a touch is a SIGSEGV.  Runs reported are
+ * maximal and ascend.  The answer is a snapshot; adoption registers first, so
+ * that what comes after it is a fault.
+ *
+ * Lock ranks: none; fn runs with nothing held.
+ */
+#include "pager/internal.h"
+
+#include <errno.h>
+
+#include "base/assert.h"
+#include "base/failpoint.h"
+#include "base/os.h"
+
+/* Regions of one ioctl, words of one read: on the stack. */
+#define SCAN_REGIONS 64
+#define SCAN_WORDS 512
+
+/* A run that may go on in what comes next. */
+struct scan {
+	void (*fn)(void *ctx, u64 addr, u64 nr_pages);
+	void *ctx;
+	u64 start;
+	u64 end; /* == start: no run */
+};
+
+static void flush_run(struct scan *s)
+{
+	if (s->end > s->start)
+		s->fn(s->ctx, s->start, (s->end - s->start) >> PAGE_SHIFT);
+	s->start = s->end = 0;
+}
+
+static void add_run(struct scan *s, u64 start, u64 end)
+{
+	if (start != s->end || s->start == s->end) {
+		flush_run(s);
+		s->start = start;
+	}
+	s->end = end;
+}
+
+/* One ioctl; the number of regions, with arg->walk_end set, or -errno. */
+static int scan_once(int fd, struct pm_scan_arg *arg, bool know_guards)
+{
+	int err = failpoint("pagemap_scan");
+
+	if (err)
+		return err;
+	arg->size = sizeof(*arg);
+	arg->category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_PFNZERO | PAGE_IS_SWAPPED;
+	arg->category_mask = arg->category_inverted = know_guards ? PAGE_IS_GUARD : 0;
+	arg->return_mask = PAGE_IS_PRESENT;
+	return os_ioctl(fd, PAGEMAP_SCAN, arg);
+}
+
+static int scan_by_ioctl(int fd, u64 addr, u64 end, struct scan *s)
+{
+	struct page_region regions[SCAN_REGIONS];
+	bool know_guards = true;
+
+	while (addr < end) {
+		struct pm_scan_arg arg = { .start = addr, .end = end };
+		int n;
+
+		arg.vec = (u64)regions;
+		arg.vec_len = SCAN_REGIONS;
+		n = scan_once(fd, &arg, know_guards);
+		if (n == -EINVAL && know_guards) {
+			know_guards = false; /* before 6.15 */
+			continue;
+		}
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++)
+			add_run(s, regions[i].start, regions[i].end);
+		if (arg.walk_end <= addr)
+			return -EIO;
+		addr = arg.walk_end;
+	}
+	return 0;
+}
+
+static int scan_by_read(int fd, u64 addr, u64 end, struct scan *s)
+{
+	u64 words[SCAN_WORDS];
+
+	while (addr < end) {
+		u64 want = min_of((end - addr) >> PAGE_SHIFT, (u64)SCAN_WORDS);
+		u64 at = (addr >> PAGE_SHIFT) * sizeof(u64);
+		long n = os_pread(fd, words, want * sizeof(u64), at);
+
+		if (n < 0)
+			return (int)n;
+		if ((u64)n < sizeof(u64))
+			return -EIO;
+		n /= (long)sizeof(u64);
+		for (long i = 0; i < n; i++, addr += PAGE_SIZE)
+			if (words[i] & (PM_PRESENT | PM_SWAP) && !(words[i] & PM_GUARD_REGION))
+				add_run(s, addr, addr + PAGE_SIZE);
+	}
+	return 0;
+}
+
+bool uffd_scan_works(int pagemap_fd)
+{
+	struct pm_scan_arg arg = { 0 };
+
+	return scan_once(pagemap_fd, &arg, false) >= 0;
+}
+
+int uffd_scan(struct pager *p, u64 addr, u64 len, void (*fn)(void *ctx, u64 addr, u64 nr_pages),
+	      void *ctx)
+{
+	struct scan s = { .fn = fn, .ctx = ctx };
+	int err;
+
+	quire_assert(!((addr | len) & ~PAGE_MASK));
+	err = p->caps.pagemap_scan ? scan_by_ioctl(p->pagemap_fd, addr, addr + len, &s) :
+				     scan_by_read(p->pagemap_fd, addr, addr + len, &s);
+	if (!err)
+		flush_run(&s);
+	return err;
+}
