@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * charge.c - charging pages, slots and compressed bytes to a handle.
+ *
+ * Owns: the order in which counters and totals change; stocks; what a charge
+ * tells the engine (pressure, events).
+ * Does not own: the counters (page_counter.c), whom a handle leads to
+ * (objcg.c), reclaim and retry after -ENOMEM (the caller).
+ * Entry points: memcg_try_charge(), memcg_charge_force(), memcg_uncharge(),
+ * memcg_swap_try_charge(), memcg_zswap_charge(), memcg_set_overhead().
+ * Invariants: a total changes by exactly what was charged through its handle,
+ * stock included; the memory charged for compressed bytes is
+ * ceil(zswap_bytes / 4096) for each handle; uncharging cannot fail.
+ * Lock ranks: none.  Nothing sleeps here; pressure and event upcalls post.
+ *
+ * Why removal needs no lock here (races.md 1.4, D2).  A charger reads
+ * objcg->memcg = C, then C is removed and its handles point to P, and only then
+ * does the charger add to C and its ancestors.  That chain is C, P, ..., root:
+ * 1. P and everything above have the charge, as if the charger had read P.
+ * 2. C has it too, but C's counter dies with C: nobody reads it, and the record
+ *    is not reused before memcg_release(), which the engine calls behind a gate
+ *    no charger is inside.  Nothing is left over.
+ * 3. The uncharge goes through the handle, hence from P upwards: balanced at
+ *    every level that lives.
+ * 4. An uncharger that still reads C takes from C what was once added there.
+ * 5. P removed as well: C->parent then leads to P's parent (adopt_dying()), or
+ *    the charger has read P before, whose record is OFFLINE but not reused; in
+ *    both cases all ONLINE ancestors of C are on the chain exactly once.
+ * So a charge needs no validation afterwards (L3): its payer is the handle, and
+ * whom the handle leads to is asked again when the charge is given back.
+ */
+#include "memcg/internal.h"
+
+#include <errno.h>
+
+static u64 bytes_to_pages(u64 bytes)
+{
+	return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+static void tell_pressure(struct memcg_tree *t, u32 i, u32 mask)
+{
+	struct group *g;
+
+	if (likely(!mask) || !t->up.pressure)
+		return;
+	for (; mask && (g = group_at(t, i)); mask >>= 1) {
+		if (mask & 1)
+			t->up.pressure(t->up.ctx, (struct memcg_id){ i });
+		i = atomic32_peek(&g->parent);
+	}
+}
+
+/* ---- memory ------------------------------------------------------------------------ */
+
+static bool charge_counters(struct memcg_tree *t, struct objcg_id o, u32 nr, u32 *ret_over)
+{
+	u32 memcg = objcg_memcg(t, o).v, mask;
+
+	if (!page_counter_try_charge(t, memcg, COUNTER_MEMORY, nr, &mask, ret_over))
+		return false;
+	(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
+	tell_pressure(t, memcg, mask);
+	return true;
+}
+
+static void uncharge_counters(struct memcg_tree *t, struct objcg_id o, u64 nr)
+{
+	u32 memcg = objcg_memcg(t, o).v;
+	u64 old = atomic64_fetch_sub(&objcg_of(t, o)->memory, nr);
+
+	quire_assert(old >= nr);
+	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
+}
+
+void memcg_drain_stock(struct memcg_tree *t, struct memcg_stock *st)
+{
+	u32 nr = st->nr_pages;
+
+	st->nr_pages = 0;
+	if (nr)
+		uncharge_counters(t, st->objcg, nr);
+	st->objcg.v = 0;
+}
+
+/* Keep nr bought pages of o in the stock; another handle's go back first. */
+static void stock_add(struct memcg_tree *t, struct memcg_stock *st, struct objcg_id o, u32 nr)
+{
+	if (st->objcg.v != o.v)
+		memcg_drain_stock(t, st);
+	st->objcg = o;
+	st->nr_pages += nr;
+}
+
+int memcg_try_charge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_id o, u32 nr,
+		     struct memcg_id *ret_over)
+{
+	u32 batch = st ? max_of(nr, STOCK_BATCH) : nr, over = 0;
+
+	if (st && likely(st->objcg.v == o.v && st->nr_pages >= nr)) {
+		st->nr_pages -= nr;
+		return 0;
+	}
+	if (charge_counters(t, o, batch, &over)) {
+		if (batch > nr)
+			stock_add(t, st, o, batch - nr);
+		return 0;
+	}
+	/* Our own stock must not be what the limit is full of. */
+	if (st && st->nr_pages)
+		memcg_drain_stock(t, st);
+	if (st && charge_counters(t, o, nr, &over))
+		return 0;
+	memcg_count_event(t, (struct memcg_id){ over }, MEMCG_MAX);
+	if (t->up.pressure)
+		t->up.pressure(t->up.ctx, (struct memcg_id){ over });
+	ret_over->v = over;
+	return -ENOMEM;
+}
+
+void memcg_charge_force(struct memcg_tree *t, struct objcg_id o, u32 nr)
+{
+	u32 memcg = objcg_memcg(t, o).v;
+	u32 mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr, 0);
+
+	(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
+	tell_pressure(t, memcg, mask);
+}
+
+void memcg_uncharge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_id o, u32 nr)
+{
+	u32 surplus;
+
+	if (!st || st->objcg.v != o.v || nr > STOCK_BATCH) {
+		uncharge_counters(t, o, nr);
+		return;
+	}
+	st->nr_pages += nr;
+	if (st->nr_pages <= STOCK_BATCH)
+		return;
+	/* Down to half, so that one page to and fro does not hit the counters. */
+	surplus = st->nr_pages - STOCK_BATCH / 2;
+	st->nr_pages -= surplus;
+	uncharge_counters(t, o, surplus);
+}
+
+void memcg_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
+{
+	u32 a = objcg_memcg(t, from).v, b = objcg_memcg(t, to).v, mask;
+	u32 common = page_counter_common(t, a, b);
+	u64 old;
+
+	/* From the common ancestor upwards nothing changes, not even the peak. */
+	mask = page_counter_charge(t, b, COUNTER_MEMORY, nr, common);
+	(void)atomic64_fetch_add(&objcg_of(t, to)->memory, nr);
+	old = atomic64_fetch_sub(&objcg_of(t, from)->memory, nr);
+	quire_assert(old >= nr);
+	page_counter_uncharge(t, a, COUNTER_MEMORY, nr, common);
+	tell_pressure(t, b, mask);
+}
+
+/* ---- swap: cgroup-v2: memory.swap.max -------------------------------------------------- */
+
+int memcg_swap_try_charge(struct memcg_tree *t, struct objcg_id o, u32 nr)
+{
+	struct memcg_id memcg = objcg_memcg(t, o);
+	u32 mask, over;
+
+	if (!page_counter_try_charge(t, memcg.v, COUNTER_SWAP, nr, &mask, &over)) {
+		/* Counted where the page belongs, not where the limit is. */
+		memcg_count_event(t, memcg, MEMCG_SWAP_MAX);
+		memcg_count_event(t, memcg, MEMCG_SWAP_FAIL);
+		return -ENOMEM;
+	}
+	(void)atomic64_fetch_add(&objcg_of(t, o)->swap, nr);
+	return 0;
+}
+
+void memcg_swap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 nr)
+{
+	u32 memcg = objcg_memcg(t, o).v;
+	u64 old = atomic64_fetch_sub(&objcg_of(t, o)->swap, nr);
+
+	quire_assert(old >= nr);
+	page_counter_uncharge(t, memcg, COUNTER_SWAP, nr, 0);
+}
+
+void memcg_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
+{
+	u32 a = objcg_memcg(t, from).v, b = objcg_memcg(t, to).v;
+	u32 common = page_counter_common(t, a, b);
+	u64 old;
+
+	(void)page_counter_charge(t, b, COUNTER_SWAP, nr, common);
+	(void)atomic64_fetch_add(&objcg_of(t, to)->swap, nr);
+	old = atomic64_fetch_sub(&objcg_of(t, from)->swap, nr);
+	quire_assert(old >= nr);
+	page_counter_uncharge(t, a, COUNTER_SWAP, nr, common);
+}
+
+/* ---- zswap: cgroup-v2: memory.zswap.max -------------------------------------------------- */
+
+bool memcg_zswap_may(struct memcg_tree *t, struct objcg_id o, struct memcg_id *ret_over)
+{
+	u32 i = objcg_memcg(t, o).v;
+	struct group *g;
+
+	for (u32 l = 0; l < NR_LEVELS && (g = group_at(t, i)); l++) {
+		u64 max = atomic64_load(&g->max[COUNTER_ZSWAP]);
+
+		/* 0 never; else while whole pages are below the limit. */
+		if (max != PAGE_COUNTER_MAX &&
+		    atomic64_load(&g->usage[COUNTER_ZSWAP]) >> PAGE_SHIFT >= max) {
+			ret_over->v = i;
+			return false;
+		}
+		i = atomic32_peek(&g->parent);
+	}
+	return true;
+}
+
+bool memcg_zswap_writeback(const struct memcg_tree *t, struct memcg_id id)
+{
+	struct group *g;
+	u32 i = id.v;
+
+	for (u32 l = 0; l < NR_LEVELS && (g = group_at(t, i)); l++) {
+		if (!(atomic32_load(&g->flags) & 1u << MEMCG_FLAG_ZSWAP_WRITEBACK))
+			return false;
+		i = atomic32_peek(&g->parent);
+	}
+	return true;
+}
+
+/*
+ * Whole pages follow the handle's byte total.  They are charged before the
+ * bytes are seen and given back after: were the bytes added first, another
+ * thread could give back a page that is not charged yet (three threads: +1,
+ * +4095, +1 and then -4095 bytes, both pages still to be charged).  So at any
+ * time the pages charged are at least ceil(total / 4096), and exactly that
+ * when nobody is in here.
+ */
+void memcg_zswap_charge(struct memcg_tree *t, struct objcg_id o, u32 bytes)
+{
+	struct objcg *c = objcg_of(t, o);
+	u64 old, need, have = 0;
+
+	(void)page_counter_charge(t, objcg_memcg(t, o).v, COUNTER_ZSWAP, bytes, 0);
+	do {
+		old = atomic64_load(&c->zswap_bytes);
+		need = bytes_to_pages(old + bytes) - bytes_to_pages(old);
+		if (need > have) {
+			memcg_charge_force(t, o, (u32)(need - have));
+			have = need;
+		}
+	} while (!atomic64_cas(&c->zswap_bytes, old, old + bytes));
+	stat_add(&c->stat[MEMCG_STAT_ZSWAP], bytes);
+	if (have > need)
+		uncharge_counters(t, o, have - need);
+}
+
+void memcg_zswap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 bytes)
+{
+	struct objcg *c = objcg_of(t, o);
+	u32 memcg = objcg_memcg(t, o).v;
+	u64 old = atomic64_fetch_sub(&c->zswap_bytes, bytes), nr;
+
+	quire_assert(old >= bytes);
+	stat_sub(&c->stat[MEMCG_STAT_ZSWAP], bytes);
+	page_counter_uncharge(t, memcg, COUNTER_ZSWAP, bytes, 0);
+	nr = bytes_to_pages(old) - bytes_to_pages(old - bytes);
+	if (nr)
+		uncharge_counters(t, o, nr);
+}
+
+/* ---- overhead ------------------------------------------------------------------------------- */
+
+void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_stat which,
+			u64 nr_pages)
+{
+	struct objcg *c = objcg_of(t, home);
+	u64 old = stat_read(&c->stat[which]);
+
+	quire_assert(which == MEMCG_STAT_KERNEL || which == MEMCG_STAT_UNMANAGED ||
+		     which == MEMCG_STAT_PAGETABLES);
+	stat_set(&c->stat[which], nr_pages);
+	if (nr_pages < old)
+		uncharge_counters(t, home, old - nr_pages);
+	else if (nr_pages > old)
+		memcg_charge_force(t, home, (u32)min_of(nr_pages - old, UINT32_MAX));
+}

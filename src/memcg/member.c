@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * member.c - the processes attached to a tree.
+ *
+ * Owns: member records: claiming one, leaving, finding those whose process is
+ * gone; which group a member is at home in.
+ * Does not own: what the report says about a process (the engine fills
+ * member_self()), moving a member's pages when its home changes (the engine).
+ * Entry points: member_claim(), member_leave(), member_set_home(),
+ * member_self(), member_info().
+ * Invariants: an ACTIVE record's lock byte (its number + 1) is held by its
+ * process, in a descriptor table that children do not inherit; a record of a
+ * member that is gone keeps its information until it is the oldest one and no
+ * unused record is left.
+ * Lock ranks: TREE for everything but reading.
+ *
+ * A member is dead when its lock byte can be taken (findings.md 12).  What it
+ * left charged is taken back from the totals of its handles, which only it
+ * wrote.  A kill in the middle of a charge can leave a little too much on the
+ * counters; memcg_recount() behind closed gates finds that.
+ */
+#include "memcg/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/os.h"
+
+static bool member_active(const struct member *m)
+{
+	return atomic32_load(&m->state) == MEMBER_ACTIVE;
+}
+
+/* An unused record, else that of the member longest gone. */
+static u32 pick_record(const struct memcg_tree *t)
+{
+	u32 best = MEMBER_NOBODY;
+
+	for (u32 n = 0; n < NR_MEMBERS; n++) {
+		const struct member *m = seg_member(t, n);
+
+		if (atomic32_peek(&m->state) == MEMBER_FREE)
+			return n;
+		if (atomic32_peek(&m->state) == MEMBER_GONE &&
+		    (best == MEMBER_NOBODY || m->info.end_ns < seg_member(t, best)->info.end_ns))
+			best = n;
+	}
+	return best;
+}
+
+/* Close the record of a member whose process is gone. */
+static void reap_dead(struct memcg_tree *t)
+{
+	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS);
+
+	if (t->seg->lock_fd < 0)
+		return;
+	for (u32 n = 0; n < high; n++) {
+		const struct member *m = seg_member(t, n);
+
+		if (!member_active(m) || m->info.pid == os_getpid())
+			continue;
+		if (segment_byte_try(t->seg, n + 1) != 0)
+			continue;
+		member_leave(t, n);
+	}
+}
+
+int member_claim(struct memcg_tree *t)
+{
+	struct atomic32 *nr = &seg_head(t)->nr_members;
+	struct member *m;
+	int ret;
+	u32 n;
+
+	mutex_assert_held(&t->seg->lock);
+	reap_dead(t);
+	n = pick_record(t);
+	if (n == MEMBER_NOBODY)
+		return -EUSERS;
+	if (t->seg->lock_fd >= 0) {
+		ret = segment_byte_try(t->seg, n + 1);
+		if (ret)
+			return ret;
+	}
+	m = seg_member(t, n);
+	memset(m, 0, sizeof(*m));
+	m->info.pid = os_getpid();
+	m->info.home = MEMCG_ROOT.v;
+	m->info.start_ns = m->start_ns = os_now_ns();
+	m->lock_byte = n + 1;
+	t->self = n;
+	if (atomic32_peek(nr) <= n)
+		atomic32_store(nr, n + 1);
+	atomic32_store(&m->state, MEMBER_ACTIVE);
+	return 0;
+}
+
+static void acknowledge_all(struct memcg_tree *t, u32 member)
+{
+	u32 high = atomic32_peek(&seg_head(t)->area[SEG_GROUPS].nr_high);
+
+	if (atomic32_peek(&group_of(t, MEMCG_ROOT)->nr_dying) == 0)
+		return;
+	for (u32 i = 1; i < high && i < NR_GROUPS_MAX; i++) {
+		struct group *g = group_at(t, i);
+
+		if (g && atomic32_peek(&g->state) == GROUP_OFFLINE &&
+		    (atomic64_peek(&g->unreleased) >> member & 1))
+			memcg_acknowledge(t, i, member);
+	}
+}
+
+void member_leave(struct memcg_tree *t, u32 n)
+{
+	struct member *m;
+
+	mutex_assert_held(&t->seg->lock);
+	if (n >= NR_MEMBERS)
+		return;
+	m = seg_member(t, n);
+	objcg_retire_member(t, n);
+	acknowledge_all(t, n);
+	if (!m->info.end_ns)
+		m->info.end_ns = os_now_ns();
+	atomic32_store(&m->state, MEMBER_GONE);
+	if (t->seg->lock_fd >= 0)
+		segment_byte_release(t->seg, n + 1);
+}
+
+u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id)
+{
+	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS), nr = 0;
+
+	for (u32 n = 0; n < high; n++)
+		if (member_active(seg_member(t, n)) && seg_member(t, n)->info.home == id.v)
+			nr++;
+	return nr;
+}
+
+int member_set_home(struct memcg_tree *t, struct memcg_id id)
+{
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	if (memcg_online(t, id))
+		seg_member(t, t->self)->info.home = id.v;
+	else
+		ret = -ENOENT;
+	segment_unlock(t);
+	return ret;
+}
+
+struct member_info *member_self(struct memcg_tree *t)
+{
+	quire_assert(t->self < NR_MEMBERS);
+	return &seg_member(t, t->self)->info;
+}
+
+const struct member_info *member_info(const struct memcg_tree *t, u32 n)
+{
+	if (n >= NR_MEMBERS || n >= atomic32_load(&seg_head(t)->nr_members))
+		return NULL;
+	return &seg_member(t, n)->info;
+}
+
+bool member_alive(const struct memcg_tree *t, u32 n)
+{
+	return n < NR_MEMBERS && member_active(seg_member(t, n));
+}
+
+bool memcg_populated(const struct memcg_tree *t, struct memcg_id id)
+{
+	for (u32 n = 0; n < NR_MEMBERS; n++) {
+		struct memcg_id home = { seg_member(t, n)->info.home };
+
+		if (member_alive(t, n) && memcg_is_descendant(t, home, id))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memcg.c - the tree of groups: create, find, walk, remove.
+ *
+ * Owns: group records, their links, names and the name index; the life cycle
+ * ONLINE, OFFLINE, FREE (internal.h).
+ * Does not own: what is charged (page_counter.c, charge.c), handles (objcg.c),
+ * repair after a killed owner of the tree lock (rebuild.c).
+ * Entry points: memcg_create(), memcg_lookup(), memcg_remove(),
+ * memcg_release(), memcg_next().
+ * Invariants (races.md 1.4): L1 removal waits for nothing; L2 its handles are
+ * re-pointed to the parent in the same locked section that takes it out of
+ * the tree; L4 an id is reused only after every member that may hold it has
+ * acknowledged; L6 ancestors' totals are not touched; L7 -EBUSY is for members
+ * and children only, never for mere memory.
+ * Lock ranks: TREE for changes.  Walks and look-ups take no lock: links are
+ * followed through records that are type-stable, and a result that a change
+ * may have spoiled is looked for again (the dirty word serves as sequence).
+ */
+#include "memcg/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- names and the index ------------------------------------------------------ */
+
+static bool name_char_ok(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '.' || c == '_' || c == '@' || c == '-';
+}
+
+bool memcg_name_ok(const char *name, size_t len)
+{
+	if (len == 0 || len >= MEMCG_NAME_MAX)
+		return false;
+	if (name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!name_char_ok(name[i]))
+			return false;
+	return true;
+}
+
+/* FNV-1a; the parent's index is the seed. */
+static struct atomic32 *index_bucket(const struct memcg_tree *t, u32 parent, const char *name,
+				     size_t len)
+{
+	u32 h = 2166136261u ^ (parent * 2654435761u);
+
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ (u8)name[i]) * 16777619u;
+	h ^= h >> 15;
+	return &seg_index(t)[h % SEG_INDEX_SIZE];
+}
+
+size_t memcg_name_len(const struct group *g)
+{
+	size_t n = 0;
+
+	while (n < MEMCG_NAME_MAX && g->name[n])
+		n++;
+	return n;
+}
+
+static u32 index_find(const struct memcg_tree *t, u32 parent, const char *name, size_t len)
+{
+	u32 i = atomic32_load(index_bucket(t, parent, name, len));
+	struct group *g;
+
+	for (u32 n = 0; n < NR_GROUPS_MAX && (g = group_at(t, i)); n++) {
+		if (atomic32_load(&g->parent) == parent && memcg_name_len(g) == len &&
+		    memcmp(g->name, name, len) == 0 && atomic32_load(&g->state) == GROUP_ONLINE)
+			return i;
+		i = atomic32_load(&g->hash_next);
+	}
+	return 0;
+}
+
+static void index_add(struct memcg_tree *t, u32 i, struct group *g)
+{
+	struct atomic32 *b = index_bucket(t, atomic32_peek(&g->parent), g->name, memcg_name_len(g));
+
+	atomic32_store(&g->hash_next, atomic32_peek(b));
+	atomic32_store(b, i);
+}
+
+static void index_del(struct memcg_tree *t, u32 i, struct group *g)
+{
+	struct atomic32 *link = index_bucket(t, atomic32_peek(&g->parent), g->name,
+					     memcg_name_len(g));
+	struct group *at;
+
+	for (u32 n = 0; n < NR_GROUPS_MAX && (at = group_at(t, atomic32_peek(link))); n++) {
+		if (at == g) {
+			atomic32_store(link, atomic32_peek(&g->hash_next));
+			return;
+		}
+		link = &at->hash_next;
+	}
+	quire_assert(t->seg->shared && i); /* unlinked by a scribbler */
+}
+
+/* ---- records --------------------------------------------------------------------- */
+
+static void group_init(struct group *g, u32 parent, u32 depth, const char *name, size_t len)
+{
+	for (u32 k = 0; k < NR_COUNTERS; k++)
+		atomic64_poke(&g->max[k], PAGE_COUNTER_MAX);
+	atomic64_poke(&g->high[COUNTER_MEMORY], PAGE_COUNTER_MAX);
+	atomic64_poke(&g->high[COUNTER_SWAP], PAGE_COUNTER_MAX);
+	atomic32_poke(&g->max_descendants, UINT32_MAX);
+	atomic32_poke(&g->max_depth, UINT32_MAX);
+	atomic32_poke(&g->flags, 1u << MEMCG_FLAG_ZSWAP_WRITEBACK);
+	memcpy(g->name, name, len);
+	g->name[len] = 0;
+	atomic32_poke(&g->depth, depth);
+	atomic32_poke(&g->parent, parent);
+	/* Complete: a rebuild may find it from here on. */
+	atomic32_store(&g->state, GROUP_ONLINE);
+}
+
+void memcg_init_root(struct memcg_tree *t)
+{
+	u32 i = segment_alloc(t, SEG_GROUPS);
+
+	quire_assert(i == MEMCG_ROOT.v);
+	group_init(group_at(t, i), 0, 0, "", 0);
+}
+
+/* Add n (may be -1) to the count `which` of every group from i upwards. */
+static void count_up(struct memcg_tree *t, u32 i, size_t which, u32 n)
+{
+	struct group *g;
+
+	for (u32 l = 0; l < NR_LEVELS && (g = group_at(t, i)); l++) {
+		struct atomic32 *c = (struct atomic32 *)((char *)g + which);
+
+		atomic32_store(c, atomic32_peek(c) + n);
+		i = atomic32_peek(&g->parent);
+	}
+}
+
+void memcg_link(struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i), *last;
+	u32 parent = atomic32_peek(&g->parent);
+	struct group *p = group_at(t, parent);
+
+	atomic32_poke(&g->sib_next, 0);
+	atomic32_poke(&g->sib_prev, atomic32_peek(&p->child_last));
+	last = group_at(t, atomic32_peek(&p->child_last));
+	/* Release: whoever follows the link sees the record complete. */
+	atomic32_store(last ? &last->sib_next : &p->child_first, i);
+	atomic32_store(&p->child_last, i);
+	index_add(t, i, g);
+	count_up(t, parent, offsetof(struct group, nr_descendants), 1);
+}
+
+/* sib_next and parent stay readable for a walk that stands on the record. */
+static void group_unlink(struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+	struct group *p = group_at(t, atomic32_peek(&g->parent));
+	struct group *next = group_at(t, atomic32_peek(&g->sib_next));
+	struct group *prev = group_at(t, atomic32_peek(&g->sib_prev));
+
+	atomic32_store(prev ? &prev->sib_next : &p->child_first, atomic32_peek(&g->sib_next));
+	atomic32_store(next ? &next->sib_prev : &p->child_last, atomic32_peek(&g->sib_prev));
+	index_del(t, i, g);
+	count_up(t, atomic32_peek(&g->parent), offsetof(struct group, nr_descendants), (u32)-1);
+}
+
+void memcg_link_dying(struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+	struct group *p = group_at(t, atomic32_peek(&g->parent));
+	struct group *next = group_at(t, atomic32_peek(&p->dying_first));
+
+	atomic32_store(&g->dying_next, atomic32_peek(&p->dying_first));
+	atomic32_store(&g->dying_prev, 0);
+	if (next)
+		atomic32_store(&next->dying_prev, i);
+	atomic32_store(&p->dying_first, i);
+	count_up(t, atomic32_peek(&g->parent), offsetof(struct group, nr_dying), 1);
+}
+
+static void group_unlink_dying(struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+	struct group *p = group_at(t, atomic32_peek(&g->parent));
+	struct group *next = group_at(t, atomic32_peek(&g->dying_next));
+	struct group *prev = group_at(t, atomic32_peek(&g->dying_prev));
+
+	atomic32_store(prev ? &prev->dying_next : &p->dying_first, atomic32_peek(&g->dying_next));
+	if (next)
+		atomic32_store(&next->dying_prev, atomic32_peek(&g->dying_prev));
+	count_up(t, atomic32_peek(&g->parent), offsetof(struct group, nr_dying), (u32)-1);
+}
+
+/* ---- create ------------------------------------------------------------------------ */
+
+/* cgroup-v2: cgroup.max.descendants, cgroup.max.depth; on any ancestor. */
+static bool hierarchy_allows(const struct memcg_tree *t, u32 parent)
+{
+	struct group *g;
+
+	for (u32 level = 1, i = parent; level <= NR_LEVELS && (g = group_at(t, i)); level++) {
+		if (atomic32_peek(&g->nr_descendants) >= atomic32_peek(&g->max_descendants))
+			return false;
+		if (level > atomic32_peek(&g->max_depth))
+			return false;
+		i = atomic32_peek(&g->parent);
+	}
+	return true;
+}
+
+static int create_locked(struct memcg_tree *t, u32 parent, const char *name, size_t len, u32 *ret_i)
+{
+	struct group *p = group_at(t, parent);
+	u32 i;
+
+	if (!p || atomic32_peek(&p->state) != GROUP_ONLINE)
+		return -ENOENT;
+	if (len >= MEMCG_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (!memcg_name_ok(name, len))
+		return -EINVAL;
+	if (index_find(t, parent, name, len))
+		return -EEXIST;
+	if (atomic32_peek(&p->depth) >= MEMCG_DEPTH_MAX)
+		return -E2BIG;
+	if (!hierarchy_allows(t, parent))
+		return -EAGAIN;
+	segment_change_begin(t);
+	i = segment_alloc(t, SEG_GROUPS);
+	if (i) {
+		group_init(group_at(t, i), parent, atomic32_peek(&p->depth) + 1, name, len);
+		memcg_link(t, i);
+		*ret_i = i;
+	}
+	segment_change_end(t);
+	return i ? 0 : -ENOSPC;
+}
+
+int memcg_create(struct memcg_tree *t, struct memcg_id parent, const char *name,
+		 struct memcg_id *ret_id)
+{
+	u32 i = 0;
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	ret = create_locked(t, parent.v, name, strlen(name), &i);
+	segment_unlock(t);
+	if (!ret)
+		ret_id->v = i;
+	return ret;
+}
+
+/* The next component of a path; false at its end. */
+static bool path_part(const char **path, const char **ret_name, size_t *ret_len)
+{
+	const char *p = *path;
+
+	while (*p == '/')
+		p++;
+	*ret_name = p;
+	while (*p && *p != '/')
+		p++;
+	*ret_len = (size_t)(p - *ret_name);
+	*path = p;
+	return *ret_len > 0;
+}
+
+int memcg_create_path(struct memcg_tree *t, const char *path, struct memcg_id *ret_id)
+{
+	u32 at = MEMCG_ROOT.v, child;
+	const char *name;
+	size_t len;
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	while (!ret && path_part(&path, &name, &len)) {
+		child = index_find(t, at, name, len);
+		if (!child)
+			ret = create_locked(t, at, name, len, &child);
+		at = child;
+	}
+	segment_unlock(t);
+	if (!ret)
+		ret_id->v = at;
+	return ret;
+}
+
+int memcg_lookup(struct memcg_tree *t, const char *path, struct memcg_id *ret_id)
+{
+	for (u32 try = 0; try < SEQ_TRIES; try++) {
+		u32 seq = segment_seq(t), at = MEMCG_ROOT.v;
+		const char *p = path, *name;
+		size_t len;
+
+		while (at && path_part(&p, &name, &len))
+			at = index_find(t, at, name, len);
+		if (at) {
+			ret_id->v = at;
+			return 0;
+		}
+		if (segment_seq_same(t, seq))
+			break;
+	}
+	return -ENOENT;
+}
+
+/* ---- remove ------------------------------------------------------------------------- */
+
+/* Dying children of a group that dies itself go to its parent: `parent` of an
+ * OFFLINE record is never FREE, and climbing through it arrives. */
+static void adopt_dying(struct memcg_tree *t, struct group *g)
+{
+	u32 parent = atomic32_peek(&g->parent), i;
+
+	for (u32 n = 0; n < NR_GROUPS_MAX; n++) {
+		i = atomic32_peek(&g->dying_first);
+		if (!group_at(t, i))
+			return;
+		group_unlink_dying(t, i);
+		atomic32_store(&group_at(t, i)->parent, parent);
+		memcg_link_dying(t, i);
+	}
+}
+
+static int remove_locked(struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+	u32 parent;
+	u64 seen;
+
+	if (!g || atomic32_peek(&g->state) != GROUP_ONLINE)
+		return -ENOENT;
+	if (i == MEMCG_ROOT.v || atomic32_peek(&g->nr_descendants) != 0 ||
+	    member_nr_at(t, (struct memcg_id){ i }) != 0)
+		return -EBUSY;
+	parent = atomic32_peek(&g->parent);
+	segment_change_begin(t);
+	atomic32_store(&g->state, GROUP_OFFLINE);
+	group_unlink(t, i);
+	/* From here on charges and look-ups go to the parent (charge.c: D2). */
+	seen = objcg_flip_all(t, i, parent);
+	if (t->self < NR_MEMBERS)
+		seen |= 1ull << t->self;
+	atomic64_store(&g->unreleased, seen);
+	memcg_set_protection(t, (struct memcg_id){ i }, 0, 0);
+	adopt_dying(t, g);
+	memcg_link_dying(t, i);
+	segment_change_end(t);
+	return 0;
+}
+
+int memcg_remove(struct memcg_tree *t, struct memcg_id id, struct memcg_id *ret_parent)
+{
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	ret = remove_locked(t, id.v);
+	if (!ret)
+		ret_parent->v = atomic32_peek(&group_at(t, id.v)->parent);
+	segment_unlock(t);
+	return ret;
+}
+
+void memcg_acknowledge(struct memcg_tree *t, u32 i, u32 member)
+{
+	struct group *g = group_at(t, i);
+	u64 left = atomic64_peek(&g->unreleased) & ~(1ull << member);
+
+	atomic64_store(&g->unreleased, left);
+	if (left)
+		return;
+	/* A charge that read the old settings may have noted protection late. */
+	page_counter_propagate(t, g, 0);
+	group_unlink_dying(t, i);
+	atomic32_store(&g->state, GROUP_FREE);
+	segment_free(t, SEG_GROUPS, i);
+}
+
+void memcg_release(struct memcg_tree *t, struct memcg_id id)
+{
+	struct group *g = group_of(t, id);
+
+	if (segment_lock(t))
+		return; /* the record is not reused before this member is gone */
+	quire_assert(atomic32_peek(&g->state) == GROUP_OFFLINE);
+	segment_change_begin(t);
+	memcg_acknowledge(t, id.v, t->self);
+	segment_change_end(t);
+	segment_unlock(t);
+}
+
+struct memcg_id memcg_next_offline(const struct memcg_tree *t, struct memcg_id prev)
+{
+	const struct group *root = group_of(t, MEMCG_ROOT);
+	u32 high = atomic32_load(&seg_head(t)->area[SEG_GROUPS].nr_high);
+
+	if (atomic32_load(&root->nr_dying) == 0 || t->self >= NR_MEMBERS)
+		return (struct memcg_id){ 0 };
+	for (u32 i = prev.v + 1; i < high && i < NR_GROUPS_MAX; i++) {
+		const struct group *g = group_at(t, i);
+
+		if (g && atomic32_load(&g->state) == GROUP_OFFLINE &&
+		    (atomic64_load(&g->unreleased) >> t->self & 1))
+			return (struct memcg_id){ i };
+	}
+	return (struct memcg_id){ 0 };
+}
+
+/* ---- look around ---------------------------------------------------------------------- */
+
+bool memcg_online(const struct memcg_tree *t, struct memcg_id id)
+{
+	const struct group *g = group_at(t, id.v);
+
+	return g && atomic32_load(&g->state) == GROUP_ONLINE;
+}
+
+struct memcg_id memcg_parent(const struct memcg_tree *t, struct memcg_id id)
+{
+	u32 parent = atomic32_load(&group_of(t, id)->parent);
+
+	return (struct memcg_id){ group_at(t, parent) ? parent : 0 };
+}
+
+bool memcg_is_descendant(const struct memcg_tree *t, struct memcg_id id, struct memcg_id of)
+{
+	const struct group *g;
+	u32 i = id.v;
+
+	for (u32 l = 0; l < NR_LEVELS && (g = group_at(t, i)); l++) {
+		if (i == of.v)
+			return true;
+		i = atomic32_load(&g->parent);
+	}
+	return false;
+}
+
+/* The group a walk may go to from a link that may be stale, or 0. */
+static u32 walk_to(const struct memcg_tree *t, u32 i, u32 parent)
+{
+	const struct group *g = group_at(t, i);
+
+	if (g && atomic32_load(&g->state) == GROUP_ONLINE && atomic32_load(&g->parent) == parent)
+		return i;
+	return 0;
+}
+
+/*
+ * Down if there is a child, else to the next sibling of the nearest ancestor
+ * that has one.  The record of prev is intact until this member releases it.
+ * Where a concurrent removal has made a sibling link lead nowhere, the rest of
+ * those siblings is left out this time.
+ */
+struct memcg_id memcg_next(const struct memcg_tree *t, struct memcg_id root, struct memcg_id prev)
+{
+	const struct group *g;
+	u32 i = prev.v, to;
+
+	if (!i)
+		return group_at(t, root.v) ? root : (struct memcg_id){ 0 };
+	g = group_of(t, prev);
+	to = walk_to(t, atomic32_load(&g->child_first), i);
+	for (u32 l = 0; !to && l < NR_LEVELS && i != root.v; l++) {
+		u32 parent = atomic32_load(&g->parent);
+
+		to = walk_to(t, atomic32_load(&g->sib_next), parent);
+		i = parent;
+		g = group_at(t, i);
+		if (!g)
+			return (struct memcg_id){ 0 };
+	}
+	if (to && !memcg_is_descendant(t, (struct memcg_id){ to }, root))
+		to = 0;
+	return (struct memcg_id){ to };
+}
+
+const char *memcg_name(const struct memcg_tree *t, struct memcg_id id)
+{
+	const struct group *g = group_of(t, id);
+
+	return memcg_name_len(g) < MEMCG_NAME_MAX ? g->name : "?";
+}
+
+void memcg_path(const struct memcg_tree *t, struct memcg_id id, struct fmt *out)
+{
+	const struct group *part[NR_LEVELS], *g = group_at(t, id.v);
+	char name[MEMCG_NAME_MAX + 1];
+	u32 n = 0;
+
+	while (g && n < NR_LEVELS && g != group_at(t, MEMCG_ROOT.v)) {
+		part[n++] = g;
+		g = group_at(t, atomic32_load(&g->parent));
+	}
+	if (n == 0)
+		fmt_add(out, "/");
+	while (n-- > 0) {
+		memcpy(name, part[n]->name, MEMCG_NAME_MAX);
+		name[memcg_name_len(part[n])] = 0;
+		fmt_add(out, "/%s", name);
+	}
+}
+
+u32 memcg_nr_descendants(const struct memcg_tree *t, struct memcg_id id)
+{
+	return atomic32_load(&group_of(t, id)->nr_descendants);
+}
+
+u32 memcg_nr_dying(const struct memcg_tree *t, struct memcg_id id)
+{
+	return atomic32_load(&group_of(t, id)->nr_dying);
+}
+
+u32 memcg_nr_max(const struct memcg_tree *t)
+{
+	(void)t;
+	return NR_GROUPS_MAX;
+}
+
+/* ---- settings that are not counters ------------------------------------------------------ */
+
+bool memcg_flag(const struct memcg_tree *t, struct memcg_id id, enum memcg_flag f)
+{
+	return atomic32_load(&group_of(t, id)->flags) & (1u << f);
+}
+
+void memcg_set_flag(struct memcg_tree *t, struct memcg_id id, enum memcg_flag f, bool on)
+{
+	if (on)
+		(void)atomic32_fetch_or(&group_of(t, id)->flags, 1u << f);
+	else
+		(void)atomic32_fetch_and(&group_of(t, id)->flags, ~(1u << f));
+}
+
+u32 memcg_max_descendants(const struct memcg_tree *t, struct memcg_id id)
+{
+	return atomic32_load(&group_of(t, id)->max_descendants);
+}
+
+void memcg_set_max_descendants(struct memcg_tree *t, struct memcg_id id, u32 nr)
+{
+	atomic32_store(&group_of(t, id)->max_descendants, nr);
+}
+
+u32 memcg_max_depth(const struct memcg_tree *t, struct memcg_id id)
+{
+	return atomic32_load(&group_of(t, id)->max_depth);
+}
+
+void memcg_set_max_depth(struct memcg_tree *t, struct memcg_id id, u32 depth)
+{
+	atomic32_store(&group_of(t, id)->max_depth, depth);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rebuild.c - make the links true again, and check the counters.
+ *
+ * Owns: repair of the tree after the holder of its lock was killed; counting
+ * usage anew from the totals of the handles; the check of both (I2).
+ * Does not own: finding out that repair is due (segment_lock(): dirty word odd),
+ * closing the gates before a recount (the reaper).
+ * Entry points: rebuild_tree(), memcg_recount(), memcg_check().
+ * Invariants: `state`, `parent`, `depth` and `name` of a record are written
+ * before it becomes ONLINE and are all that a rebuild believes; a parent is one
+ * level higher than its child, so no cycle survives.  Lists, index, counts and
+ * free lists follow from them.  Counters and protection sums are not touched
+ * by a rebuild, since other members go on charging; a recount does those.
+ * Lock ranks: TREE (rebuild_tree()); none (the others: at rest only).
+ */
+#include "memcg/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/os.h"
+
+/* ---- rebuild ------------------------------------------------------------------ */
+
+static u32 area_high(const struct memcg_tree *t, enum seg_area a)
+{
+	const struct area_head *ah = &seg_head(t)->area[a];
+	u32 high = min_of(atomic32_load(&ah->nr_high), atomic32_load(&ah->nr_ready));
+
+	return min_of(high, a == SEG_GROUPS ? NR_GROUPS_MAX : NR_OBJCGS_MAX);
+}
+
+static void clear_links(struct group *g)
+{
+	struct atomic32 *link[] = { &g->child_first, &g->child_last,	&g->sib_next,
+				    &g->sib_prev,    &g->hash_next,	&g->dying_first,
+				    &g->dying_next,  &g->dying_prev,	&g->objcg_first,
+				    &g->nr_dying,    &g->nr_descendants };
+
+	for (u32 n = 0; n < ARRAY_SIZE(link); n++)
+		atomic32_store(link[n], 0);
+}
+
+static bool record_believable(const struct memcg_tree *t, u32 i, const struct group *g)
+{
+	const struct group *p = group_at(t, atomic32_peek(&g->parent));
+
+	if (i == MEMCG_ROOT.v)
+		return true;
+	return p && memcg_name_ok(g->name, memcg_name_len(g)) &&
+	       atomic32_peek(&p->state) == GROUP_ONLINE &&
+	       atomic32_peek(&p->depth) + 1 == atomic32_peek(&g->depth);
+}
+
+/* The nearest ONLINE group above, or the root. */
+static u32 online_above(const struct memcg_tree *t, u32 i)
+{
+	for (u32 l = 0; l < NR_LEVELS; l++) {
+		const struct group *g = group_at(t, i);
+
+		if (!g)
+			break;
+		if (atomic32_peek(&g->state) == GROUP_ONLINE)
+			return i;
+		i = atomic32_peek(&g->parent);
+	}
+	return MEMCG_ROOT.v;
+}
+
+static u64 active_members(const struct memcg_tree *t)
+{
+	u64 mask = 0;
+
+	for (u32 n = 0; n < NR_MEMBERS; n++)
+		if (member_alive(t, n))
+			mask |= 1ull << n;
+	return mask;
+}
+
+/* A removal that was cut off, or one that waits to be acknowledged. */
+static void relink_offline(struct memcg_tree *t, u32 i, struct group *g)
+{
+	memcg_set_protection(t, (struct memcg_id){ i }, 0, 0);
+	atomic32_store(&g->parent, online_above(t, atomic32_peek(&g->parent)));
+	if (atomic64_peek(&g->unreleased) == 0)
+		atomic64_store(&g->unreleased, active_members(t));
+	if (atomic64_peek(&g->unreleased))
+		memcg_link_dying(t, i);
+	else
+		atomic32_store(&g->state, GROUP_FREE);
+}
+
+/* A parent may have a higher index than its child: level by level. */
+static void rebuild_groups(struct memcg_tree *t, u32 high)
+{
+	struct group *root = group_at(t, MEMCG_ROOT.v);
+
+	for (u32 i = 1; i < high; i++)
+		clear_links(group_at(t, i));
+	for (u32 i = 0; i < SEG_INDEX_SIZE; i++)
+		atomic32_store(&seg_index(t)[i], 0);
+	atomic32_store(&root->state, GROUP_ONLINE);
+	atomic32_store(&root->parent, 0);
+	atomic32_store(&root->depth, 0);
+	for (u32 depth = 1; depth <= MEMCG_DEPTH_MAX; depth++)
+		for (u32 i = 2; i < high; i++) {
+			struct group *g = group_at(t, i);
+
+			if (atomic32_peek(&g->state) == GROUP_ONLINE &&
+			    atomic32_peek(&g->depth) == depth && !record_believable(t, i, g))
+				atomic32_store(&g->state, GROUP_FREE);
+		}
+	for (u32 i = 2; i < high; i++) {
+		struct group *g = group_at(t, i);
+
+		if (atomic32_peek(&g->state) == GROUP_ONLINE)
+			memcg_link(t, i);
+		else if (atomic32_peek(&g->state) == GROUP_OFFLINE)
+			relink_offline(t, i, g);
+	}
+}
+
+static void rebuild_objcgs(struct memcg_tree *t, u32 high)
+{
+	for (u32 i = 1; i < high; i++) {
+		struct objcg *c = objcg_at(t, i);
+
+		if (atomic32_peek(&c->state) == OBJCG_LIVE)
+			(void)objcg_link(t, i, online_above(t, atomic32_peek(&c->memcg)));
+	}
+}
+
+static void rebuild_free_lists(struct memcg_tree *t, u32 nr_groups, u32 nr_objcgs)
+{
+	atomic32_store(&seg_head(t)->area[SEG_GROUPS].free_head, 0);
+	atomic32_store(&seg_head(t)->area[SEG_OBJCGS].free_head, 0);
+	for (u32 i = nr_groups - 1; i > 0; i--)
+		if (atomic32_peek(&group_at(t, i)->state) == GROUP_FREE)
+			segment_free(t, SEG_GROUPS, i);
+	for (u32 i = nr_objcgs - 1; i > 0; i--)
+		if (atomic32_peek(&objcg_at(t, i)->state) == OBJCG_FREE)
+			segment_free(t, SEG_OBJCGS, i);
+}
+
+void rebuild_tree(struct memcg_tree *t)
+{
+	u32 nr_groups = area_high(t, SEG_GROUPS), nr_objcgs = area_high(t, SEG_OBJCGS);
+
+	mutex_assert_held(&t->seg->lock);
+	rebuild_groups(t, nr_groups);
+	rebuild_objcgs(t, nr_objcgs);
+	rebuild_free_lists(t, nr_groups, nr_objcgs);
+}
+
+/* ---- sums ------------------------------------------------------------------------ */
+
+/* Usage of every group as the handles have it: [group][memory, swap, zswap]. */
+struct sums {
+	u64 (*v)[3];
+	size_t bytes;
+	u32 high;
+};
+
+static bool sums_make(struct memcg_tree *t, struct sums *s)
+{
+	u32 nr_objcgs = area_high(t, SEG_OBJCGS);
+
+	s->high = area_high(t, SEG_GROUPS);
+	s->bytes = s->high * sizeof(*s->v);
+	s->v = meta_alloc(t->meta, s->bytes);
+	if (!s->v)
+		return false;
+	for (u32 n = 1; n < nr_objcgs; n++) {
+		const struct objcg *c = objcg_at(t, n);
+		u32 i = atomic32_load(&c->memcg);
+
+		if (atomic32_load(&c->state) != OBJCG_LIVE)
+			continue;
+		for (u32 l = 0; l < NR_LEVELS && i > 0 && i < s->high; l++) {
+			s->v[i][0] += atomic64_load(&c->memory);
+			s->v[i][1] += atomic64_load(&c->swap);
+			s->v[i][2] += atomic64_load(&c->zswap_bytes);
+			i = atomic32_load(&group_at(t, i)->parent);
+		}
+	}
+	return true;
+}
+
+static const enum page_counter_kind sum_kind[3] = { COUNTER_MEMORY, COUNTER_SWAP, COUNTER_ZSWAP };
+
+int memcg_recount(struct memcg_tree *t)
+{
+	struct sums s;
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	if (!sums_make(t, &s)) {
+		segment_unlock(t);
+		return -ENOMEM;
+	}
+	for (u32 i = 1; i < s.high; i++) {
+		struct group *g = group_at(t, i);
+
+		atomic64_store(&g->min_usage, 0);
+		atomic64_store(&g->low_usage, 0);
+		atomic64_store(&g->children_min_usage, 0);
+		atomic64_store(&g->children_low_usage, 0);
+	}
+	for (u32 i = 1; i < s.high; i++) {
+		struct group *g = group_at(t, i);
+
+		if (atomic32_peek(&g->state) != GROUP_ONLINE)
+			continue;
+		for (u32 n = 0; n < 3; n++)
+			(void)atomic64_xchg(&g->usage[sum_kind[n]], s.v[i][n]);
+		page_counter_propagate(t, g, s.v[i][0]);
+	}
+	meta_free(t->meta, s.v, s.bytes);
+	segment_unlock(t);
+	return 0;
+}
+
+/* ---- check: I2 ---------------------------------------------------------------------- */
+
+_Noreturn static void drift(struct memcg_tree *t, u32 i, const char *what, u64 is, u64 want)
+{
+	char msg[256];
+	struct fmt f;
+
+	fmt_init(&f, msg, sizeof(msg));
+	fmt_add(&f, "quire: memcg_check: group ");
+	memcg_path(t, (struct memcg_id){ i }, &f);
+	fmt_add(&f, ": %s is %llu, should be %llu\n", what, (unsigned long long)is,
+		(unsigned long long)want);
+	os_abort(msg);
+}
+
+static void check_usage(struct memcg_tree *t, const struct sums *s, u32 i, const struct group *g)
+{
+	static const char *const what[3] = { "memory", "swap", "zswap bytes" };
+
+	for (u32 n = 0; n < 3; n++) {
+		u64 is = atomic64_load(&g->usage[sum_kind[n]]);
+
+		if (is != s->v[i][n])
+			drift(t, i, what[n], is, s->v[i][n]);
+	}
+}
+
+static void check_children(struct memcg_tree *t, u32 i, const struct group *g)
+{
+	u64 nr = 0, min = 0, low = 0, prev = 0;
+	u32 at = atomic32_load(&g->child_first);
+	const struct group *c;
+
+	for (u32 n = 0; n < NR_GROUPS_MAX && (c = group_at(t, at)); n++) {
+		quire_assert(atomic32_load(&c->state) == GROUP_ONLINE);
+		quire_assert(atomic32_load(&c->parent) == i);
+		quire_assert(atomic32_load(&c->sib_prev) == prev);
+		nr += 1 + atomic32_load(&c->nr_descendants);
+		min += atomic64_load(&c->min_usage);
+		low += atomic64_load(&c->low_usage);
+		prev = at;
+		at = atomic32_load(&c->sib_next);
+	}
+	quire_assert(atomic32_load(&g->child_last) == prev);
+	at = atomic32_load(&g->dying_first);
+	for (u32 n = 0; n < NR_GROUPS_MAX && (c = group_at(t, at)); n++) {
+		quire_assert(atomic32_load(&c->state) == GROUP_OFFLINE);
+		quire_assert(atomic32_load(&c->parent) == i);
+		min += atomic64_load(&c->min_usage);
+		low += atomic64_load(&c->low_usage);
+		at = atomic32_load(&c->dying_next);
+	}
+	if (nr != atomic32_load(&g->nr_descendants))
+		drift(t, i, "nr_descendants", atomic32_load(&g->nr_descendants), nr);
+	if (min != atomic64_load(&g->children_min_usage))
+		drift(t, i, "children_min_usage", atomic64_load(&g->children_min_usage), min);
+	if (low != atomic64_load(&g->children_low_usage))
+		drift(t, i, "children_low_usage", atomic64_load(&g->children_low_usage), low);
+}
+
+static void check_objcgs(struct memcg_tree *t, u32 i, const struct group *g)
+{
+	u32 at = atomic32_load(&g->objcg_first), prev = 0;
+	const struct objcg *c;
+
+	for (u32 n = 0; n < NR_OBJCGS_MAX && (c = objcg_at(t, at)); n++) {
+		quire_assert(atomic32_load(&c->state) == OBJCG_LIVE);
+		quire_assert(atomic32_load(&c->memcg) == i);
+		quire_assert(atomic32_load(&c->prev) == prev);
+		quire_assert(atomic64_load(&c->memory) >=
+			     (atomic64_load(&c->zswap_bytes) + PAGE_SIZE - 1) >> PAGE_SHIFT);
+		prev = at;
+		at = atomic32_load(&c->next);
+	}
+}
+
+void memcg_check(struct memcg_tree *t)
+{
+	struct sums s;
+
+	quire_assert(sums_make(t, &s));
+	for (u32 i = 1; i < s.high; i++) {
+		const struct group *g = group_at(t, i);
+
+		if (atomic32_load(&g->state) == GROUP_FREE)
+			continue;
+		if (atomic32_load(&g->state) == GROUP_OFFLINE) {
+			quire_assert(!atomic32_load(&g->objcg_first));
+			quire_assert(!atomic32_load(&g->child_first));
+			quire_assert(memcg_online(t, memcg_parent(t, (struct memcg_id){ i })));
+			continue;
+		}
+		check_usage(t, &s, i, g);
+		check_children(t, i, g);
+		check_objcgs(t, i, g);
+	}
+	meta_free(t->meta, s.v, s.bytes);
+}

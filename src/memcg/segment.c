@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * segment.c - the memory of a tree, and the lock on its structure.
+ *
+ * Owns: creation, attachment, checking and growth of a segment; the mapping of
+ * its chunks; the tree lock (in-process mutex, OFD lock on byte 0 of the lock
+ * file, dirty word).
+ * Does not own: what the records mean (memcg.c, objcg.c, member.c), nor the
+ * descriptors, which stay the caller's for as long as the tree is open.
+ * Entry points: memcg_tree_create(), memcg_tree_attach(), memcg_tree_view(),
+ * memcg_tree_join(), memcg_tree_close(), segment_lock(), segment_alloc().
+ * Invariants: an index is handed out only after its memory exists (fallocate
+ * before use: a hole on a full tmpfs is SIGBUS); nr_mapped never exceeds what
+ * is mapped; the dirty word is odd only while the tree lock is held, or after
+ * its holder was killed.
+ * Lock ranks: TREE.  Nothing here waits for memory to be freed; the OFD lock
+ * waits for another process to leave a section of bounded length.
+ *
+ * The whole reservation is made once, without access, so that an area never
+ * moves; a chunk is mapped over its place when it is first needed.  Records
+ * appear in other processes without their doing: group_at() finds the index
+ * above nr_mapped and comes to segment_map_more().
+ */
+#include "memcg/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/os.h"
+
+#define SEG_RESERVE (SEG_CHUNK + 2 * SEG_AREA_CHUNKS * SEG_CHUNK)
+#define HEADER_CONST_BYTES (offsetof(struct seg_header, seq) - offsetof(struct seg_header, version))
+#define SEG_HEAD_RESIDENT (3 * PAGE_SIZE) /* header, one member, some of the index */
+
+static const size_t area_first[SEG_NR_AREAS] = { SEG_GROUPS_FIRST, SEG_OBJCGS_FIRST };
+static const size_t record_size[SEG_NR_AREAS] = { sizeof(struct group), sizeof(struct objcg) };
+
+/* Records of an area that exist with nr chunks beyond the first. */
+static u32 area_capacity(enum seg_area a, u32 nr_chunks)
+{
+	return (u32)((area_first[a] + nr_chunks * SEG_CHUNK) / record_size[a]);
+}
+
+/* ---- mapping ---------------------------------------------------------------- */
+
+static int map_piece(const struct segment *s, char *addr, size_t len, u64 file_off)
+{
+	int prot = s->readonly ? PROT_READ : PROT_READ | PROT_WRITE;
+	long ret;
+
+	if (!s->shared)
+		return os_mprotect(addr, len, prot);
+	ret = os_mmap(addr, len, prot, MAP_SHARED | MAP_FIXED, s->fd, (s64)file_off);
+	return ret < 0 ? (int)ret : 0;
+}
+
+/* Chunk 0: the head with the first groups, then the first objcgs. */
+static int map_first(struct segment *s)
+{
+	int ret = map_piece(s, s->base, MIB, 0);
+
+	if (!ret)
+		ret = map_piece(s, s->area[SEG_OBJCGS], SEG_OBJCGS_FIRST, MIB);
+	for (u32 a = 0; !ret && a < SEG_NR_AREAS; a++)
+		atomic32_store(&s->nr_mapped[a], area_capacity(a, 0));
+	return ret;
+}
+
+static s64 file_size(const struct segment *s)
+{
+	struct stat st;
+	int ret = os_fstat(s->fd, &st);
+
+	return ret < 0 ? ret : (s64)st.st_size;
+}
+
+static int map_chunk(struct segment *s, enum seg_area a, u32 n, u32 chunk)
+{
+	char *addr = s->area[a] + area_first[a] + n * SEG_CHUNK;
+	int ret = map_piece(s, addr, SEG_CHUNK, (u64)chunk * SEG_CHUNK);
+	u32 want = area_capacity(a, n + 1), old;
+
+	if (ret)
+		return ret;
+	do {
+		old = atomic32_load(&s->nr_mapped[a]);
+	} while (old < want && !atomic32_cas(&s->nr_mapped[a], old, want));
+	return 0;
+}
+
+bool segment_map_more(struct segment *s, enum seg_area a, u32 i)
+{
+	const struct area_head *ah = &((struct seg_header *)s->base)->area[a];
+	u32 nr_chunks = atomic32_load(&ah->nr_chunks), chunk;
+	s64 size;
+
+	if (!s->shared || i == 0 || nr_chunks > SEG_AREA_CHUNKS)
+		return false;
+	if (i >= area_capacity(a, nr_chunks) || (size = file_size(s)) < 0)
+		return false;
+	for (u32 n = 0; n < nr_chunks; n++) {
+		if (atomic32_load(&s->nr_mapped[a]) >= area_capacity(a, n + 1))
+			continue;
+		/* Written by another process: beyond the end would be SIGBUS. */
+		chunk = ah->chunk[n];
+		if (chunk == 0 || (u64)size / SEG_CHUNK <= chunk || map_chunk(s, a, n, chunk))
+			return false;
+	}
+	return i < atomic32_load(&s->nr_mapped[a]);
+}
+
+/* ---- growth: tree lock held --------------------------------------------------- */
+
+static bool grow_area(struct memcg_tree *t, enum seg_area a)
+{
+	struct seg_header *h = seg_head(t);
+	struct area_head *ah = &h->area[a];
+	u32 n = atomic32_peek(&ah->nr_chunks), chunk = atomic32_peek(&h->nr_chunks);
+
+	if (n >= SEG_AREA_CHUNKS || chunk >= SEG_MAX_CHUNKS)
+		return false;
+	if (t->seg->shared && os_fallocate(t->seg->fd, 0, chunk * SEG_CHUNK, SEG_CHUNK) < 0)
+		return false;
+	if (map_chunk(t->seg, a, n, chunk))
+		return false;
+	ah->chunk[n] = chunk;
+	atomic32_store(&h->nr_chunks, chunk + 1);
+	/* Pairs with the loads in segment_map_more(): chunk[n] is set. */
+	atomic32_store(&ah->nr_chunks, n + 1);
+	atomic32_store(&ah->nr_ready, area_capacity(a, n + 1));
+	return true;
+}
+
+static void count_bytes(struct segment *s, size_t bytes)
+{
+	s->counted += bytes;
+	stat_add(&s->meta->bytes, bytes);
+}
+
+static struct atomic32 *free_link(const struct memcg_tree *t, enum seg_area a, u32 i)
+{
+	if (a == SEG_GROUPS)
+		return group_at(t, i) ? &group_at(t, i)->hash_next : NULL;
+	return objcg_at(t, i) ? &objcg_at(t, i)->next : NULL;
+}
+
+u32 segment_alloc(struct memcg_tree *t, enum seg_area a)
+{
+	struct area_head *ah = &seg_head(t)->area[a];
+	struct atomic32 *link = free_link(t, a, atomic32_peek(&ah->free_head));
+	u32 i;
+
+	mutex_assert_held(&t->seg->lock);
+	if (link) {
+		i = atomic32_peek(&ah->free_head);
+		atomic32_store(&ah->free_head, atomic32_peek(link));
+	} else {
+		i = atomic32_peek(&ah->nr_high);
+		if (i >= atomic32_peek(&ah->nr_ready) && !grow_area(t, a))
+			return 0;
+		if (!segment_has(t->seg, a, i))
+			return 0;
+		atomic32_store(&ah->nr_high, i + 1);
+		if (!t->seg->shared)
+			count_bytes(t->seg, record_size[a]);
+	}
+	memset(t->seg->area[a] + i * record_size[a], 0, record_size[a]);
+	return i;
+}
+
+void segment_free(struct memcg_tree *t, enum seg_area a, u32 i)
+{
+	struct area_head *ah = &seg_head(t)->area[a];
+
+	mutex_assert_held(&t->seg->lock);
+	atomic32_store(free_link(t, a, i), atomic32_peek(&ah->free_head));
+	atomic32_store(&ah->free_head, i);
+}
+
+/* ---- the tree lock -------------------------------------------------------------- */
+
+static int ofd_lock(int fd, int cmd, short type, u32 byte)
+{
+	struct flock fl = { .l_type = type, .l_start = (s64)byte, .l_len = 1 };
+	int ret;
+
+	do {
+		ret = os_fcntl(fd, cmd, (long)&fl);
+	} while (ret == -EINTR);
+	return ret < 0 ? ret : 0;
+}
+
+int segment_byte_try(const struct segment *s, u32 byte)
+{
+	int ret = ofd_lock(s->lock_fd, F_OFD_SETLK, F_WRLCK, byte);
+
+	return ret == -EACCES ? -EAGAIN : ret;
+}
+
+void segment_byte_release(const struct segment *s, u32 byte)
+{
+	(void)ofd_lock(s->lock_fd, F_OFD_SETLK, F_UNLCK, byte);
+}
+
+static int tree_byte_lock(const struct segment *s)
+{
+#ifdef QUIRE_EXPLORE
+	/* All members are coroutines of one OS thread: it may not sleep. */
+	int ret;
+
+	while ((ret = segment_byte_try(s, 0)) == -EAGAIN)
+		sync_relax();
+	return ret;
+#else
+	return ofd_lock(s->lock_fd, F_OFD_SETLKW, F_WRLCK, 0);
+#endif
+}
+
+int segment_lock(struct memcg_tree *t)
+{
+	int ret;
+
+	if (t->seg->readonly)
+		return -EROFS;
+	mutex_lock(&t->seg->lock);
+	if (t->seg->lock_fd >= 0) {
+		ret = tree_byte_lock(t->seg);
+		if (ret) {
+			mutex_unlock(&t->seg->lock);
+			return ret;
+		}
+	}
+	if (unlikely(atomic32_load(&seg_head(t)->seq) & 1)) {
+		rebuild_tree(t);
+		segment_change_end(t);
+	}
+	return 0;
+}
+
+void segment_unlock(struct memcg_tree *t)
+{
+	quire_assert(!(atomic32_load(&seg_head(t)->seq) & 1) || t->seg->shared);
+	if (t->seg->lock_fd >= 0)
+		segment_byte_release(t->seg, 0);
+	mutex_unlock(&t->seg->lock);
+}
+
+void segment_change_begin(struct memcg_tree *t)
+{
+	mutex_assert_held(&t->seg->lock);
+	atomic32_store(&seg_head(t)->seq, atomic32_peek(&seg_head(t)->seq) | 1);
+}
+
+void segment_change_end(struct memcg_tree *t)
+{
+	atomic32_store(&seg_head(t)->seq, (atomic32_peek(&seg_head(t)->seq) | 1) + 1);
+}
+
+u32 segment_seq(const struct memcg_tree *t)
+{
+	return atomic32_load(&seg_head(t)->seq);
+}
+
+bool segment_seq_same(const struct memcg_tree *t, u32 seq)
+{
+	return !(seq & 1) && atomic32_load(&seg_head(t)->seq) == seq;
+}
+
+/* ---- what a header must look like ------------------------------------------------ */
+
+/* All but the magic, which is written when the rest is there. */
+static void header_expect(struct seg_header *h)
+{
+	h->version = SEG_VERSION;
+	h->header_bytes = sizeof(struct seg_header);
+	h->member_bytes = sizeof(struct member);
+	h->group_bytes = sizeof(struct group);
+	h->objcg_bytes = sizeof(struct objcg);
+	h->nr_stats = MEMCG_NR_STATS;
+	h->nr_events = MEMCG_NR_EVENTS;
+	h->chunk_bytes = SEG_CHUNK;
+}
+
+/* On memory that is zero: clearing it would make all of it resident. */
+static void header_init(struct memcg_tree *t)
+{
+	struct seg_header *h = seg_head(t);
+
+	header_expect(h);
+	atomic32_store(&h->nr_chunks, 1);
+	atomic32_store(&h->flags, SEG_RECURSIVEPROT);
+	for (u32 a = 0; a < SEG_NR_AREAS; a++) {
+		atomic32_store(&h->area[a].nr_ready, area_capacity(a, 0));
+		atomic32_store(&h->area[a].nr_high, 1);
+	}
+	memcg_init_root(t);
+	atomic64_store(&h->magic, SEG_MAGIC);
+}
+
+static bool area_ok(const struct seg_header *h, enum seg_area a, u32 nr_chunks, bool *used)
+{
+	const struct area_head *ah = &h->area[a];
+	u32 n = atomic32_load(&ah->nr_chunks), high = atomic32_load(&ah->nr_high);
+
+	if (n > SEG_AREA_CHUNKS || atomic32_load(&ah->nr_ready) != area_capacity(a, n))
+		return false;
+	if (high < 1 || high > area_capacity(a, n) || atomic32_load(&ah->free_head) >= high)
+		return false;
+	for (u32 i = 0; i < n; i++) {
+		u32 chunk = ah->chunk[i];
+
+		if (chunk == 0 || chunk >= nr_chunks || used[chunk])
+			return false;
+		used[chunk] = true;
+	}
+	return true;
+}
+
+static int header_check(const struct memcg_tree *t, s64 size)
+{
+	const struct seg_header *h = seg_head(t);
+	const struct group *root = group_at(t, MEMCG_ROOT.v);
+	struct seg_header want = { 0 };
+	bool used[SEG_MAX_CHUNKS] = { false };
+	u32 nr_chunks = atomic32_load(&h->nr_chunks);
+
+	header_expect(&want);
+	if (atomic64_load(&h->magic) != SEG_MAGIC ||
+	    memcmp(&h->version, &want.version, HEADER_CONST_BYTES) != 0)
+		return -EBADMSG;
+	if (nr_chunks < 1 || nr_chunks > SEG_MAX_CHUNKS || (u64)size < nr_chunks * SEG_CHUNK)
+		return -EBADMSG;
+	for (u32 a = 0; a < SEG_NR_AREAS; a++)
+		if (!area_ok(h, a, nr_chunks, used))
+			return -EBADMSG;
+	if (atomic32_load(&h->nr_members) > NR_MEMBERS)
+		return -EBADMSG;
+	if (atomic32_load(&root->state) != GROUP_ONLINE || atomic32_load(&root->parent) != 0 ||
+	    atomic32_load(&root->depth) != 0)
+		return -EBADMSG;
+	return 0;
+}
+
+/* ---- open and close ----------------------------------------------------------------- */
+
+static int segment_open(struct meta *meta, int fd, int lock_fd, bool readonly,
+			struct segment **ret_seg)
+{
+	struct segment *s = meta_alloc(meta, sizeof(*s));
+	void *base;
+	int ret;
+
+	if (!s)
+		return -ENOMEM;
+	ret = os_mmap_anon(SEG_RESERVE, PROT_NONE, true, &base);
+	if (ret < 0) {
+		meta_free(meta, s, sizeof(*s));
+		return ret;
+	}
+	os_name_mapping(base, SEG_RESERVE, "quire: tree");
+	mutex_init(&s->lock, "tree", LOCK_RANK_TREE);
+	s->meta = meta;
+	s->base = base;
+	s->area[SEG_GROUPS] = s->base + SEG_HEAD_BYTES;
+	s->area[SEG_OBJCGS] = s->area[SEG_GROUPS] + SEG_GROUPS_FIRST + SEG_AREA_CHUNKS * SEG_CHUNK;
+	s->fd = fd;
+	s->lock_fd = lock_fd;
+	s->shared = fd >= 0;
+	s->readonly = readonly;
+	*ret_seg = s;
+	return 0;
+}
+
+static void segment_close(struct segment *s)
+{
+	struct meta *meta = s->meta;
+
+	stat_sub(&meta->bytes, s->counted);
+	os_munmap(s->base, SEG_RESERVE);
+	meta_free(meta, s, sizeof(*s));
+}
+
+static struct memcg_tree *tree_new(struct segment *s, struct meta *meta)
+{
+	struct memcg_tree *t = meta_alloc(meta, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->seg = s;
+	t->meta = meta;
+	t->self = MEMBER_NOBODY;
+	s->refs++;
+	return t;
+}
+
+static void tree_free(struct memcg_tree *t)
+{
+	struct segment *s = t->seg;
+	bool last = --s->refs == 0;
+
+	meta_free(t->meta, t, sizeof(*t));
+	if (last)
+		segment_close(s);
+}
+
+/* Take a member record; the tree lock is free. */
+static int tree_join(struct memcg_tree *t)
+{
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	segment_change_begin(t);
+	ret = member_claim(t);
+	segment_change_end(t);
+	segment_unlock(t);
+	return ret;
+}
+
+int memcg_tree_create(struct meta *meta, struct memcg_tree **ret_tree)
+{
+	struct segment *s;
+	struct memcg_tree *t;
+	int ret = segment_open(meta, -1, -1, false, &s);
+
+	if (ret)
+		return ret;
+	t = tree_new(s, meta);
+	if (!t) {
+		segment_close(s);
+		return -ENOMEM;
+	}
+	ret = map_first(s);
+	if (ret)
+		goto out_free;
+	count_bytes(s, SEG_HEAD_RESIDENT);
+	mutex_lock(&s->lock);
+	header_init(t);
+	mutex_unlock(&s->lock);
+	ret = tree_join(t);
+	if (ret)
+		goto out_free;
+	*ret_tree = t;
+	return 0;
+
+out_free:
+	tree_free(t);
+	return ret;
+}
+
+/* Map what is in the file, or write a first chunk into an empty one.  The lock
+ * byte is held; the dirty word is not looked at yet. */
+static int load_segment(struct memcg_tree *t)
+{
+	s64 size = file_size(t->seg);
+	bool fresh = size == 0;
+	int ret;
+
+	if (size < 0)
+		return (int)size;
+	if (fresh && !t->seg->readonly) {
+		ret = os_fallocate(t->seg->fd, 0, 0, SEG_CHUNK);
+		if (ret < 0)
+			return ret;
+		size = SEG_CHUNK;
+	}
+	if (size < (s64)SEG_CHUNK)
+		return -EBADMSG;
+	ret = map_first(t->seg);
+	if (ret)
+		return ret;
+	if (!t->seg->readonly && size == (s64)SEG_CHUNK &&
+	    atomic64_load(&seg_head(t)->magic) == 0) {
+		/* No magic: its first owner was killed before the end. */
+		if (!fresh)
+			memset(t->seg->base, 0, SEG_HEAD_BYTES);
+		header_init(t);
+	}
+	ret = header_check(t, size);
+	for (u32 a = 0; !ret && a < SEG_NR_AREAS; a++)
+		if (!segment_has(t->seg, a, atomic32_load(&seg_head(t)->area[a].nr_ready) - 1))
+			ret = -EBADMSG;
+	return ret;
+}
+
+static int load_segment_locked(struct memcg_tree *t)
+{
+	struct segment *s = t->seg;
+	int ret = 0;
+
+	mutex_lock(&s->lock);
+	if (s->lock_fd >= 0)
+		ret = tree_byte_lock(s);
+	if (!ret) {
+		ret = load_segment(t);
+		if (s->lock_fd >= 0)
+			segment_byte_release(s, 0);
+	}
+	mutex_unlock(&s->lock);
+	return ret;
+}
+
+int memcg_tree_attach(struct meta *meta, int fd, int lock_fd, struct memcg_tree **ret_tree)
+{
+	struct segment *s;
+	struct memcg_tree *t;
+	int ret;
+
+	if (fd < 0)
+		return -EBADF;
+	ret = segment_open(meta, fd, lock_fd, false, &s);
+	if (ret)
+		return ret;
+	t = tree_new(s, meta);
+	if (!t) {
+		segment_close(s);
+		return -ENOMEM;
+	}
+	ret = load_segment_locked(t);
+	if (!ret)
+		ret = tree_join(t);
+	if (ret) {
+		tree_free(t);
+		return ret;
+	}
+	*ret_tree = t;
+	return 0;
+}
+
+int memcg_tree_join(struct meta *meta, struct memcg_tree *of, struct memcg_tree **ret_tree)
+{
+	struct memcg_tree *t = NULL;
+	int ret;
+
+	if (of->seg->readonly)
+		return -EROFS;
+	mutex_lock(&of->seg->lock);
+	t = tree_new(of->seg, meta);
+	mutex_unlock(&of->seg->lock);
+	if (!t)
+		return -ENOMEM;
+	ret = tree_join(t);
+	if (ret) {
+		mutex_lock(&of->seg->lock);
+		tree_free(t); /* `of` keeps the segment */
+		mutex_unlock(&of->seg->lock);
+		return ret;
+	}
+	*ret_tree = t;
+	return 0;
+}
+
+int memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree)
+{
+	struct segment *s;
+	struct memcg_tree *t;
+	int ret;
+
+	if (fd < 0)
+		return -EBADF;
+	ret = segment_open(meta, fd, -1, true, &s);
+	if (ret)
+		return ret;
+	t = tree_new(s, meta);
+	if (!t) {
+		segment_close(s);
+		return -ENOMEM;
+	}
+	ret = load_segment(t);
+	if (ret) {
+		tree_free(t);
+		return ret;
+	}
+	*ret_tree = t;
+	return 0;
+}
+
+void memcg_tree_close(struct memcg_tree *t)
+{
+	struct segment *s = t->seg;
+	bool last;
+
+	if (!s->readonly && segment_lock(t) == 0) {
+		segment_change_begin(t);
+		member_leave(t, t->self);
+		segment_change_end(t);
+		segment_unlock(t);
+	}
+	mutex_lock(&s->lock);
+	last = s->refs == 1;
+	if (!last)
+		tree_free(t);
+	mutex_unlock(&s->lock);
+	if (last)
+		tree_free(t);
+}
+
+void memcg_tree_set_upcalls(struct memcg_tree *t, const struct memcg_upcalls *up)
+{
+	t->up = *up;
+}
+
+const struct memcg_upcalls *memcg_tree_upcalls(const struct memcg_tree *t)
+{
+	return &t->up;
+}
