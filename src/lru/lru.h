@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lru.h - how cold: the lists of pages of each group, and refault judgement.
+ *
+ * One lruvec per memcg (slices come with measured contention).  Lists:
+ *   INACTIVE     mapped, next to be unmapped
+ *   ACTIVE       mapped, proven by a refault or a soft fault
+ *   LAUNDRY      unmapped into a frame, has a slot: a touch is a soft fault
+ *   UNEVICTABLE  the pager refused it (pinned, read-only): retried by a scan
+ * There are no accessed bits for us: being touched again while in the laundry
+ * is the reference bit (design.md: two-stage reclaim).
+ *
+ * A page finds its lruvec by page -> objcg -> memcg *now*; whoever changes a
+ * list holds its lock and has verified the binding after taking it (K1).  The
+ * owner protocol of PG_LRU is in page/page.h (K2).  lruvecs are type-stable
+ * (K3) and resolved at put-back time, never remembered (K4); two are locked
+ * child before parent (K5).
+ */
+#ifndef QUIRE_LRU_LRU_H
+#define QUIRE_LRU_LRU_H
+
+#include "memcg/memcg.h"
+#include "page/mm.h"
+
+enum lru_list { LRU_INACTIVE, LRU_ACTIVE, LRU_LAUNDRY, LRU_UNEVICTABLE, NR_LRU_LISTS };
+
+struct lruvec {
+	struct mutex lock;
+	struct ilist list[NR_LRU_LISTS]; /* (L) */
+	struct atomic32 nr[NR_LRU_LISTS]; /* copies of list[].nr, read anywhere */
+	struct atomic64 age; /* evictions and activations here: refault clock */
+	/* compressed objects of the group, by store time (zswap/) */
+	struct mutex zlru_lock;
+	struct ilist zlru; /* (zlru_lock) of slots */
+	/* laundry tuning (reclaim/) */
+	struct counter64 nr_soft_hits;
+	struct counter64 nr_washed;
+};
+
+struct lru {
+	struct mm *mm; /* (C) */
+	struct memcg_tree *tree; /* (C) */
+	struct lruvec *vec; /* (C) indexed by memcg id */
+	u32 nr_vecs; /* (C) */
+};
+
+int QUIRE_MUST_CHECK lru_init(struct lru *lru, struct mm *mm, struct memcg_tree *tree);
+void lru_exit(struct lru *lru);
+
+static inline struct lruvec *lruvec_of(const struct lru *lru, struct memcg_id id)
+{
+	return &lru->vec[id.v];
+}
+
+static inline u32 lruvec_nr(const struct lruvec *v, enum lru_list l)
+{
+	return atomic32_peek(&v->nr[l]);
+}
+
+/* Which list the page's flags call for. */
+enum lru_list page_lru_list(const struct page *page);
+
+/*
+ * Put an owned page on the head of its list (tail: next to go) and give up
+ * ownership.  Returns false when PG_DEAD was left meanwhile: the page is off
+ * every list and still owned; the caller frees it.
+ */
+bool QUIRE_MUST_CHECK lru_putback(struct lru *lru, struct page_id id, bool tail);
+/* Take a page off its list: caller owns it (page_isolate/page_kill said true). */
+void lru_del(struct lru *lru, struct page_id id);
+/* Become owner and take it off its list; false: another party owns it. */
+bool QUIRE_MUST_CHECK lru_isolate(struct lru *lru, struct page_id id);
+/* Up to nr pages from the tail of a list, owned and off the list. */
+u32 lru_isolate_tail(struct lru *lru, struct memcg_id id, enum lru_list list, u32 nr,
+		     struct page_id *ret_pages);
+
+/* Balance: move up to nr pages from the active tail to the inactive head when
+ * inactive is low (algorithms.md 4.5); pages looked at. */
+u32 lru_refill_inactive(struct lru *lru, struct memcg_id id, u32 nr);
+bool lru_inactive_is_low(const struct lru *lru, struct memcg_id id);
+
+/* All lists of a removed group go to its parent; both locks held, and the charge
+ * handles flipped under them. */
+void lru_reparent_locked(struct lru *lru, struct memcg_id child, struct memcg_id parent);
+
+/* ---- workingset ------------------------------------------------------------ */
+
+/* The trace left in a slot when a page leaves: clock and workingset bit. */
+u32 workingset_eviction(struct lru *lru, struct objcg_id o, bool workingset);
+/* A page came back: should it start active?  Counts refaults. */
+bool workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow);
+
+void lru_check(struct lru *lru);
+void lruvec_to_text(const struct lru *lru, struct memcg_id id, struct fmt *out);
+
+#endif
