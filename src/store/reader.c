@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reader.c - the queue of reads and the I/O threads that serve it.
+ *
+ * Owns the queue, the bounce buffers and the threads, which start with the
+ * first read: one thread with a ring, or, where io_uring is refused, two with
+ * pread.  It knows neither segments nor headers; finish() of the log does.
+ *
+ * A submitter never blocks: it queues and wakes.  A read waits in the queue
+ * while all buffers are in flight.  What the ring could not read (error, short,
+ * opcode unknown) is read again with pread by the same thread, whose answer
+ * counts.
+ *
+ * Lock: reader.lock (rank STORE), for a few instructions; never together with
+ * log.lock; not held in finish().
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/failpoint.h"
+#include "base/os.h"
+#include "store/reader.h"
+
+#define ALL_BUFS ((u32)(((u64)1 << READER_NR_BUFS) - 1))
+
+/* ---- queue ------------------------------------------------------------------- */
+
+static void append_locked(struct reader *r, struct store_get *get)
+{
+	get->next = NULL;
+	if (r->tail)
+		r->tail->next = get;
+	else
+		r->head = get;
+	r->tail = get;
+}
+
+static struct store_get *take_locked(struct reader *r)
+{
+	struct store_get *get = r->head;
+
+	if (get) {
+		r->head = get->next;
+		if (!r->head)
+			r->tail = NULL;
+	}
+	return get;
+}
+
+static u8 *buf_at(const struct reader *r, u32 i)
+{
+	return r->bufs + (size_t)i * READ_SPAN_MAX;
+}
+
+static int read_sync(struct store_get *get)
+{
+	long n = os_pread(get->fd, get->bounce, get->span, get->off);
+
+	return n == (long)get->span ? 0 : -EIO;
+}
+
+/* ---- pread threads ------------------------------------------------------------- */
+
+/* The next read, or NULL: stop. */
+static struct store_get *wait_for_work(struct reader *r)
+{
+	for (;;) {
+		u32 seq = event_seq(&r->work);
+		struct store_get *get;
+		bool stop;
+
+		mutex_lock(&r->lock);
+		get = take_locked(r);
+		stop = r->stopping;
+		mutex_unlock(&r->lock);
+		if (get || stop)
+			return get;
+		(void)event_wait(&r->work, seq, SYNC_FOREVER);
+	}
+}
+
+static void pread_loop(struct reader *r, u8 *buf)
+{
+	struct store_get *get;
+
+	while ((get = wait_for_work(r))) {
+		get->bounce = buf;
+		r->finish(r->ctx, get, read_sync(get));
+	}
+}
+
+static void pread_main(struct thread *self)
+{
+	struct reader *r = self->arg;
+
+	pread_loop(r, buf_at(r, (u32)(self - r->thread)));
+}
+
+/* ---- ring thread ------------------------------------------------------------------ */
+
+/* Queued reads into the ring while there are buffers; false: stop. */
+static bool fill_ring(struct reader *r, struct ring *ring)
+{
+	bool go_on;
+
+	mutex_lock(&r->lock);
+	while (r->head && r->free_bufs) {
+		struct store_get *get = take_locked(r);
+		u32 i = (u32)__builtin_ctz(r->free_bufs);
+
+		r->free_bufs &= ~(1u << i);
+		r->nr_inflight++;
+		get->bounce = buf_at(r, i);
+		ring_push(ring, get->fd, get->bounce, get->span, get->off, get);
+	}
+	r->idle = !r->head;
+	go_on = r->head || r->nr_inflight || !r->stopping;
+	mutex_unlock(&r->lock);
+	return go_on;
+}
+
+static void drain_ring(struct reader *r, struct ring *ring)
+{
+	void *tag;
+	int res;
+
+	while (ring_pop(ring, &tag, &res)) {
+		struct store_get *get = tag;
+		u32 i = (u32)((size_t)(get->bounce - r->bufs) / READ_SPAN_MAX);
+
+		if (failpoint("store_ring_read"))
+			res = -EIO;
+		if (res != (int)get->span) {
+			stat_add(&r->nr_repeated, 1);
+			res = read_sync(get);
+		}
+		r->finish(r->ctx, get, min_of(res, 0));
+		r->free_bufs |= 1u << i;
+		r->nr_inflight--;
+	}
+}
+
+static void ring_loop(struct reader *r, struct ring *ring)
+{
+	while (fill_ring(r, ring)) {
+		ring_wait(ring);
+		drain_ring(r, ring);
+	}
+}
+
+/* ---- start, stop ---------------------------------------------------------------------- */
+
+static int start_thread(struct reader *r, u32 i, void (*fn)(struct thread *self))
+{
+	struct thread *t = &r->thread[i];
+	struct thread *self = thread_self();
+	int err;
+
+	t->name = "quire-io";
+	t->fn = fn;
+	t->arg = r;
+	t->failpoints = self ? self->failpoints : NULL;
+	err = thread_start(t);
+	if (err)
+		t->fn = NULL; /* reader_stop() joins those with fn */
+	return err;
+}
+
+/* Thread 0 tries the ring, which belongs to the thread that opens it. */
+static void reader_main(struct thread *self)
+{
+	struct reader *r = self->arg;
+	struct ring *ring = NULL;
+
+	if (!r->force_pread && ring_open(r->meta, &ring) == 0) {
+		mutex_lock(&r->lock);
+		r->ring = ring;
+		mutex_unlock(&r->lock);
+		stat_set(r->ring_in_force, 1);
+		ring_loop(r, ring);
+		return;
+	}
+	/* With one thread less it is slower, not wrong. */
+	(void)start_thread(r, 1, pread_main);
+	pread_main(self);
+}
+
+static int start_locked(struct reader *r)
+{
+	int err;
+
+	if (!r->bufs)
+		r->bufs = meta_alloc(r->meta, READER_NR_BUFS * READ_SPAN_MAX);
+	if (!r->bufs)
+		return -ENOMEM;
+	r->free_bufs = ALL_BUFS;
+	err = start_thread(r, 0, reader_main);
+	r->started = err == 0;
+	return err;
+}
+
+void reader_init(struct reader *r, struct meta *meta, bool force_pread,
+		 void (*finish)(void *ctx, struct store_get *get, int res), void *ctx)
+{
+	r->meta = meta;
+	r->force_pread = force_pread;
+	r->finish = finish;
+	r->ctx = ctx;
+	mutex_init(&r->lock, "store_reader", LOCK_RANK_STORE);
+	event_init(&r->work);
+}
+
+/* After the queue changed or stopping was set; no lock held. */
+static void wake(struct reader *r, struct ring *ring)
+{
+	if (ring)
+		ring_wake(ring);
+	else
+		event_signal(&r->work);
+}
+
+int reader_submit(struct reader *r, struct store_get *get)
+{
+	struct ring *ring;
+	bool sleeping;
+	int err = 0;
+
+	mutex_lock(&r->lock);
+	if (!r->started)
+		err = start_locked(r);
+	if (!err)
+		append_locked(r, get);
+	ring = r->ring;
+	sleeping = !ring || r->idle;
+	r->idle = false;
+	mutex_unlock(&r->lock);
+	if (!err && sleeping)
+		wake(r, ring);
+	return err;
+}
+
+void reader_stop(struct reader *r)
+{
+	struct ring *ring;
+	bool started;
+
+	mutex_lock(&r->lock);
+	r->stopping = true;
+	ring = r->ring;
+	started = r->started;
+	mutex_unlock(&r->lock);
+	if (started) {
+		wake(r, ring);
+		for (u32 i = 0; i < READER_NR_THREADS; i++)
+			if (r->thread[i].fn)
+				thread_join(&r->thread[i]);
+	}
+	if (r->ring)
+		ring_close(r->ring);
+	if (r->bufs)
+		meta_free(r->meta, r->bufs, READER_NR_BUFS * READ_SPAN_MAX);
+}
+
+void reader_fork_child(struct reader *r)
+{
+	for (u32 i = 0; i < READER_NR_THREADS; i++)
+		if (r->thread[i].fn)
+			thread_forget(&r->thread[i]);
+	if (r->ring)
+		ring_forget(r->ring);
+	r->ring = NULL;
+	r->started = false;
+	r->idle = false;
+	r->nr_inflight = 0;
+	event_init(&r->work);
+	stat_set(r->ring_in_force, 0);
+}
