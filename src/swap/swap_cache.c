@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * swap_cache.c - pages that have a slot and are still in a frame.
+ *
+ * Two parties meet here: a fault or zap that holds the pte lock, and pageout
+ * that owns the page (PG_LRU clear).  Neither ever waits for the other:
+ *
+ *   fault, page on its list        takes it (page_isolate), slot ends
+ *   fault, pageout owns the page   STEAL: copies out of the frame meanwhile;
+ *                                  the later of the two frees page and slot
+ *   zap, pageout owns the page     DEAD: pageout frees page and slot
+ *
+ * The frame is moved away only by somebody who owns the page, so pageout never
+ * reads an empty frame (it would fault on itself, for ever).
+ * Invariant: a slot of kind FRAME with BUSY clear names a page that is on a
+ * laundry list of the slot's payer, or is being isolated or put back (I1).
+ * Lock ranks: CLUSTER, then LRUVEC and FRAMES.
+ */
+#include "swap/slot.h"
+
+static void set_flags(struct slot *slot, u32 set, u32 clear)
+{
+	slot->where |= slot_where(SLOT_FREE, set, 0, 0);
+	slot->where &= ~slot_where(SLOT_FREE, clear, 0, 0);
+}
+
+void swap_cache_add(struct swap *s, struct slot_id id, struct page_id page)
+{
+	struct slot *slot = slot_at(s, id);
+
+	slot_lock(s, id);
+	slot->where = slot_where(SLOT_FRAME, 0, 0, page.v);
+	slot_unlock(s, id);
+	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, 1);
+}
+
+enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache,
+					struct slot_id id, struct page_id *ret_page)
+{
+	struct slot *slot = slot_at(s, id);
+	struct page_id page;
+
+	slot_lock(s, id);
+	if (where_kind(slot->where) != SLOT_FRAME) {
+		slot_unlock(s, id);
+		return SWAP_CACHE_GONE;
+	}
+	page.v = (u32)where_loc(slot->where);
+	*ret_page = page;
+	if ((where_flags(slot->where) & SLOT_BUSY) || !page_isolate(page_at(&s->mm->pages, page))) {
+		set_flags(slot, SLOT_STEAL, 0);
+		slot_unlock(s, id);
+		return SWAP_CACHE_STEAL;
+	}
+	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
+	slot_free_unlock(s, cache, id);
+	lru_del(s->lru, page);
+	page_at(&s->mm->pages, page)->slot = 0;
+	return SWAP_CACHE_MINE;
+}
+
+void swap_cache_free_page(struct swap *s, struct memcg_stock *stock, struct page_id id)
+{
+	struct page *page = page_at(&s->mm->pages, id);
+
+	frames_put(&s->mm->frames, page->frame, 1);
+	page->frame = 0;
+	page->slot = 0;
+	memcg_uncharge(s->tree, stock, (struct objcg_id){ page->objcg }, 1);
+	page_free(&s->mm->pages, id);
+}
+
+void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_id id)
+{
+	struct slot *slot = slot_at(s, id);
+	struct page_id page;
+
+	slot_lock(s, id);
+	page.v = (u32)where_loc(slot->where);
+	set_flags(slot, 0, SLOT_STEAL);
+	if (!(where_flags(slot->where) & SLOT_DEAD)) {
+		/* Pageout is not done with the frame: it frees everything. */
+		set_flags(slot, SLOT_DEAD, 0);
+		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
+			       MEMCG_STAT_SWAP_STALE_HANDOFF, 1);
+		slot_unlock(s, id);
+		return;
+	}
+	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
+	slot_free_unlock(s, cache, id);
+	swap_cache_free_page(s, NULL, page);
+}
+
+void swap_cache_cancel_steal(struct swap *s, struct slot_cache *cache, struct slot_id id)
+{
+	struct slot *slot = slot_at(s, id);
+	struct page_id page;
+	bool ours;
+
+	slot_lock(s, id);
+	page.v = (u32)where_loc(slot->where);
+	/* DEAD: pageout finished meanwhile and left the page to us. */
+	ours = where_flags(slot->where) & SLOT_DEAD;
+	set_flags(slot, 0, SLOT_STEAL | SLOT_DEAD);
+	slot_unlock(s, id);
+	if (ours)
+		swap_cache_putback(s, cache, page, false);
+}
+
+bool swap_cache_begin_pageout(struct swap *s, struct slot_cache *cache, struct page_id page,
+			      struct slot_id *ret_slot)
+{
+	struct slot_id id = { page_at(&s->mm->pages, page)->slot };
+	struct slot *slot = slot_at(s, id);
+
+	slot_lock(s, id);
+	quire_assert(where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == page.v);
+	if (where_flags(slot->where) & SLOT_DEAD) {
+		/* Dropped between the isolation and now. */
+		set_flags(slot, 0, SLOT_DEAD);
+		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
+			       -1);
+		slot_free_unlock(s, cache, id);
+		swap_cache_free_page(s, NULL, page);
+		return false;
+	}
+	set_flags(slot, SLOT_BUSY, 0);
+	slot_unlock(s, id);
+	*ret_slot = id;
+	return true;
+}
+
+enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *cache,
+					    struct slot_id id, const struct pageout_result *r)
+{
+	struct slot *slot = slot_at(s, id);
+	struct objcg_id o = { slot->objcg };
+	u32 flags;
+
+	slot_lock(s, id);
+	flags = where_flags(slot->where);
+	quire_assert(flags & SLOT_BUSY);
+	set_flags(slot, 0, SLOT_BUSY);
+	if (flags & SLOT_DEAD) {
+		set_flags(slot, 0, SLOT_DEAD);
+		memcg_stat_add(s->tree, o, MEMCG_STAT_SWAPCACHED, -1);
+		slot_free_unlock(s, cache, id);
+		return PAGEOUT_STALE;
+	}
+	if (flags & SLOT_STEAL) {
+		/* The copying fault finds DEAD at its end and frees. */
+		set_flags(slot, SLOT_DEAD, 0);
+		slot_unlock(s, id);
+		return PAGEOUT_STOLEN;
+	}
+	if (r->kind == SLOT_FRAME) {
+		slot_unlock(s, id);
+		return PAGEOUT_KEEP;
+	}
+	slot->where = slot_where(r->kind, r->flags, r->len, r->loc);
+	slot->hash_lo = r->hash_lo;
+	slot->hash_hi = r->hash_hi;
+	slot_unlock(s, id);
+	memcg_stat_add(s->tree, o, MEMCG_STAT_SWAPCACHED, -1);
+	return PAGEOUT_DONE;
+}
+
+void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id id, bool tail)
+{
+	struct page *page = page_at(&s->mm->pages, id);
+	struct slot_id slot_id = { page->slot };
+	struct slot *slot = slot_at(s, slot_id);
+	bool alive = lru_putback(s->lru, id, tail);
+
+	quire_assert(alive); /* notes for a page in a frame are left on its slot */
+	slot_lock(s, slot_id);
+	/* From the putback on the page is anybody's: look whether the slot still
+	 * names it, and whether a note was left while its flag was clear. */
+	if (where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == id.v &&
+	    (where_flags(slot->where) & SLOT_DEAD) && page_isolate(page)) {
+		set_flags(slot, 0, SLOT_DEAD);
+		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
+			       -1);
+		slot_free_unlock(s, cache, slot_id);
+		lru_del(s->lru, id);
+		swap_cache_free_page(s, NULL, id);
+		return;
+	}
+	slot_unlock(s, slot_id);
+}
