@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kswapd.c - the background thread: every limited group a little below its
+ * limit, so that a fault almost never waits.
+ *
+ * One round per group that is over its watermark: reclaim, let waiting faults
+ * try again, move the pool's cold end to the store when the pool takes more than
+ * its share.  When nothing more can be paged out and a fault still waits: OOM.
+ *
+ * Pool share: half of memory.max.  A pool without a bound would end as the
+ * kernel's does: every resident page squeezed out by compressed ones.
+ */
+#include "reclaim/reclaim.h"
+
+#include <errno.h>
+
+#define POOL_SHARE_SHIFT 1
+#define KSWAPD_BATCH 64u
+#define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
+/* Rounds between attempts to evict what the pager refused. */
+#define RESCUE_ROUNDS 64
+
+void kswapd_wake(struct reclaim *r)
+{
+	event_signal(&r->wake);
+}
+
+/* The group below id with the longest zswap LRU. */
+static struct memcg_id longest_zlru(struct reclaim *r, struct memcg_id root)
+{
+	struct memcg_id id = { 0 }, best = { 0 };
+	u32 most = 0;
+
+	while ((id = memcg_next(r->tree, root, id)).v) {
+		u32 nr = lruvec_of(r->lru, id)->zlru.nr;
+
+		if (nr > most) {
+			most = nr;
+			best = id;
+		}
+	}
+	return best;
+}
+
+long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, u32 nr)
+{
+	struct memcg_id id = longest_zlru(r, root);
+	int err;
+
+	if (!id.v)
+		return 0;
+	if (!memcg_zswap_writeback(r->tree, id))
+		return -EOPNOTSUPP;
+	if (!r->zswap->store) {
+		err = r->ops.open_store(r->ops.ctx);
+		if (err)
+			return err;
+	}
+	return zswap_writeback(r->zswap, id, nr, t->buf);
+}
+
+static u64 pool_limit(struct reclaim *r, struct memcg_id id)
+{
+	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY);
+	u64 zmax = memcg_limit(r->tree, id, COUNTER_ZSWAP);
+
+	return max == PAGE_COUNTER_MAX ? zmax : min_of(zmax, max >> POOL_SHARE_SHIFT);
+}
+
+/* The pool back under its share; pages written back. */
+static u64 trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
+{
+	u64 moved = 0;
+
+	while (memcg_usage(r->tree, id, COUNTER_ZSWAP) > pool_limit(r, id)) {
+		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
+
+		if (n <= 0)
+			break;
+		moved += (u64)n;
+	}
+	return moved;
+}
+
+/* Sparse blocks of the pool back to the OS when they are worth it. */
+static void compact_pool(struct reclaim *r)
+{
+	struct zspool *pool = r->zswap->pool;
+	u64 gain = zspool_compactable(pool);
+
+	if (gain > MIB && gain > zspool_bytes(pool) / 8)
+		zs_compact(pool, 256);
+}
+
+/* One effort for id; pages freed or moved on. */
+static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 goal)
+{
+	struct scan_control sc = {
+		.target = id,
+		.nr_to_reclaim = min_of(goal, (u64)KSWAPD_BATCH),
+		.who = RECLAIM_KSWAPD,
+		.may_swap = true,
+	};
+	u64 moved;
+
+	gate_enter(r->gate);
+	moved = trim_pool(r, t, id);
+	reclaim_memcg(r, t, &sc);
+	compact_pool(r);
+	if (!sc.nr_reclaimed && !moved) {
+		/* Lists are empty or refused: the pool itself is what is left. */
+		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
+
+		moved += n > 0 ? (u64)n : 0;
+		moved += reclaim_rescue_unevictable(r, id, SWAP_CLUSTER_MAX);
+	}
+	memcg_drain_stock(r->tree, &t->stock);
+	gate_leave(r->gate);
+	stat_add(&r->nr_rounds, 1);
+	return sc.nr_reclaimed + moved;
+}
+
+/* Bring id below its low watermark. */
+static void balance(struct reclaim *r, struct task *t, struct memcg_id id)
+{
+	u32 fruitless = 0;
+
+	while (fruitless < MAX_RECLAIM_RETRIES && !atomic32_load(&r->stop)) {
+		u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
+		u64 floor = memcg_wmark_low_pages(r->tree, id);
+
+		if (usage <= floor)
+			return;
+		if (!fruitless)
+			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
+		if (one_round(r, t, id, usage - floor)) {
+			fruitless = 0;
+			r->ops.retry_faults(r->ops.ctx, t);
+			continue;
+		}
+		stat_add(&r->nr_no_progress, 1);
+		fruitless++;
+	}
+	/* Usage may be above the watermark and below max: that is no emergency. */
+	r->ops.retry_faults(r->ops.ctx, t);
+	if (r->ops.faults_waiting(r->ops.ctx, id))
+		r->ops.oom(r->ops.ctx, id);
+}
+
+static bool over_watermark(struct reclaim *r, struct memcg_id id)
+{
+	if (memcg_limit(r->tree, id, COUNTER_MEMORY) == PAGE_COUNTER_MAX)
+		return false;
+	return memcg_usage(r->tree, id, COUNTER_MEMORY) > memcg_wmark_pages(r->tree, id);
+}
+
+/* cgroup-v2: memory.zswap.max of a group that is far from its memory.max. */
+static void trim_pool_gated(struct reclaim *r, struct task *t, struct memcg_id id)
+{
+	gate_enter(r->gate);
+	trim_pool(r, t, id);
+	gate_leave(r->gate);
+}
+
+static void balance_all(struct reclaim *r, struct task *t)
+{
+	struct memcg_id id = { 0 };
+
+	while ((id = memcg_next(r->tree, MEMCG_ROOT, id)).v) {
+		if (over_watermark(r, id))
+			balance(r, t, id);
+		else
+			trim_pool_gated(r, t, id);
+	}
+}
+
+void kswapd_main(struct thread *self)
+{
+	struct task *t = (struct task *)self;
+	struct reclaim *r = self->arg;
+
+	while (!atomic32_load(&r->stop)) {
+		u32 seq = event_seq(&r->wake);
+
+		balance_all(r, t);
+		r->ops.retry_faults(r->ops.ctx, t);
+		event_wait(&r->wake, seq, KSWAPD_TICK_NS);
+		stat_add(&r->nr_wakes, 1);
+	}
+}
