@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fault.c - set-up and text of struct fault; the work is in the files beside it.
+ */
+#include "fault/fault.h"
+
+#include <errno.h>
+
+#include "base/fmt.h"
+
+int fault_init(struct fault *f, struct mm *mm, struct reclaim *r, struct gate *gate)
+{
+	int err;
+
+	f->mm = mm;
+	f->tree = r->tree;
+	f->lru = r->lru;
+	f->swap = r->swap;
+	f->zswap = r->zswap;
+	f->reclaim = r;
+	f->gate = gate;
+	mutex_init(&f->wait_lock, "fault waiters", LOCK_RANK_LEAF);
+	event_init(&f->timer_wake);
+	err = xtable_init(&f->waiting, &mm->meta, "quire: waiting faults",
+			  sizeof(struct waiting_fault), FAULT_WAIT_MAX);
+	if (err)
+		return err;
+	f->io = meta_alloc(&mm->meta, FAULT_IO_MAX * sizeof(struct store_in));
+	if (f->io)
+		return 0;
+	xtable_exit(&f->waiting);
+	return -ENOMEM;
+}
+
+void fault_exit(struct fault *f)
+{
+	meta_free(&f->mm->meta, f->io, FAULT_IO_MAX * sizeof(struct store_in));
+	xtable_exit(&f->waiting);
+}

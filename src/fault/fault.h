@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fault.h - giving pages back: serving faults, and everything else that changes
+ * what an address holds (adopt, zap, move, pin, fork).
+ *
+ * The order in every fault: charge, then lock the pte, then look (findings 7).
+ * A fault thread never sleeps for policy or I/O:
+ *   memory.high    the page is mapped without waking; a timer wakes (defer.c)
+ *   store read     submitted; the pte lock goes to the request (store_in.c)
+ *   at the limit   the fault is queued and tried again as reclaim frees (defer.c)
+ */
+#ifndef QUIRE_FAULT_FAULT_H
+#define QUIRE_FAULT_FAULT_H
+
+#include "base/hist.h"
+#include "reclaim/reclaim.h"
+
+enum fault_kind {
+	FAULT_ZERO, /* first touch */
+	FAULT_SOFT, /* from a frame */
+	FAULT_FILLED, /* one word */
+	FAULT_ZSWAP, /* decompressed */
+	FAULT_STORE, /* read from the store */
+	FAULT_DUP, /* somebody else served it, or the range is gone */
+	NR_FAULT_KINDS,
+};
+
+/* Verdict of one attempt. */
+enum fault_result {
+	FAULT_DONE,
+	FAULT_IO, /* a request owns the pte; its completion ends the fault */
+	FAULT_NO_MEMORY, /* not charged: queue it, or reclaim and try again */
+};
+
+#define FAULT_IO_MAX 64u
+#define FAULT_WAIT_MAX 65536u
+/* Longest window brought in with a sequential fault, pages. */
+#define READAHEAD_MAX 16u
+
+/* A fault that waits for memory, or a thread that waits to be woken. */
+struct waiting_fault {
+	struct ilist_node node;
+	u64 addr;
+	u64 since_ns;
+	u64 due_ns; /* throttled: wake then; 0: waits for memory */
+	u32 queue;
+	u32 memcg; /* whose max said no */
+};
+
+/* One read from the store under way. */
+struct store_in {
+	struct store_get get; /* first: done() casts back */
+	struct fault *f;
+	struct pte *pte;
+	struct slot_id slot;
+	u64 addr;
+	u64 since_ns;
+	u32 queue;
+	u32 objcg;
+	bool raw;
+	u8 retries;
+	struct atomic32 used;
+	u8 data[PAGE_SIZE] __attribute__((aligned(64)));
+	u8 page[PAGE_SIZE] __attribute__((aligned(64)));
+};
+
+struct fault {
+	struct mm *mm; /* (C) */
+	struct memcg_tree *tree; /* (C) */
+	struct lru *lru; /* (C) */
+	struct swap *swap; /* (C) */
+	struct zswap *zswap; /* (C) */
+	struct reclaim *reclaim; /* (C) */
+	struct gate *gate; /* (C) closed: no page may come in (fork, mremap) */
+	void (*fatal)(void *ctx, const char *reason); /* (C) does not return */
+	void *fatal_ctx;
+
+	/* Range whose ptes are being taken out of use; faults there are dropped and
+	 * woken at the end.  One at a time: the request thread does all of them. */
+	struct atomic64 zap_start, zap_end;
+
+	struct mutex wait_lock; /* rank LEAF */
+	struct xtable waiting; /* of struct waiting_fault */
+	struct ilist wait_memory; /* (wait_lock) in order of arrival */
+	struct ilist wait_timer; /* (wait_lock) unordered */
+	struct event timer_wake;
+
+	struct store_in *io; /* FAULT_IO_MAX, (A) used */
+	struct atomic64 last_addr[PAGER_MAX_QUEUES]; /* end of the last fault's window */
+	struct atomic32 window[PAGER_MAX_QUEUES];
+
+	struct hist latency[NR_FAULT_KINDS]; /* ns from message to mapping */
+	struct counter64 nr_deferred, nr_throttled, nr_poisoned, nr_io_retry, nr_no_io_slot;
+};
+
+int QUIRE_MUST_CHECK fault_init(struct fault *f, struct mm *mm, struct reclaim *r,
+				struct gate *gate);
+void fault_exit(struct fault *f);
+
+/* ---- serving (serve.c) -------------------------------------------------- */
+
+/* One attempt.  charge_force: never FAULT_NO_MEMORY. */
+enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr,
+			      bool charge_force, struct memcg_id *ret_over);
+/* Messages of a queue, for ever: the thread's main; thread.arg is the fault
+ * thread's struct fault_thread. */
+struct fault_thread {
+	struct task task;
+	struct fault *f;
+	u32 queue;
+	struct atomic64 busy_since; /* ns, 0 idle: for the watchdog */
+};
+void fault_thread_main(struct thread *self);
+
+/* The bytes of a page are lost: a touch shall raise SIGBUS.  pte locked; unlocks. */
+void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u64 addr,
+		  struct slot_id slot);
+/* Service ended: statistics. */
+void fault_account(struct fault *f, struct objcg_id o, enum fault_kind kind, u64 since_ns);
+
+/* ---- waiting (defer.c) --------------------------------------------------------- */
+
+void fault_defer(struct fault *f, u32 queue, u64 addr, struct memcg_id over);
+void fault_wake_later(struct fault *f, u32 queue, u64 addr, u64 delay_ns);
+/* Try all that wait for memory once; wakes nobody twice. */
+void fault_retry_waiting(struct fault *f, struct task *t);
+u32 fault_nr_waiting(struct fault *f, struct memcg_id root);
+/* A forked child: those who waited do not exist here. */
+void fault_forget_waiting(struct fault *f);
+/* OOM without a cure: threads that wait for memory of root or below get SIGBUS. */
+u32 fault_poison_waiting(struct fault *f, struct memcg_id root);
+/* Wake the throttled whose time has come; ns until the next, or SYNC_FOREVER. */
+u64 fault_run_timers(struct fault *f, u64 now_ns);
+/* Oldest fault that waits for memory or I/O: ns since it arrived, 0 none. */
+u64 fault_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
+
+/* ---- changing what addresses hold (zap.c, adopt.c, populate.c) ------------------ */
+
+/*
+ * Take every pte of [start, end) out of use: pages uncharged, slots dropped.
+ * Faults there wait until zap_finish().  Between the two the caller tells the
+ * kernel (munmap, MADV_DONTNEED).  Request thread only.
+ */
+void zap_begin(struct fault *f, struct task *t, u64 start, u64 end);
+void zap_finish(struct fault *f, u64 start, u64 end);
+
+/* Register [r->start, r->end) and take over what is present there (charged by
+ * force).  0 or the pager's error, then nothing is registered. */
+int QUIRE_MUST_CHECK adopt_range(struct fault *f, struct task *t, const struct region *r);
+/* What is present in a registered range and not known: after fork, mremap. */
+int QUIRE_MUST_CHECK adopt_present(struct fault *f, struct task *t, const struct region *r);
+
+/*
+ * Bring every page that is out in [start, end) back in; pin: and keep it (counts
+ * nest).  -ENOMEM: does not fit, pins taken so far are undone.  Reclaims as needed.
+ */
+int QUIRE_MUST_CHECK populate_range(struct fault *f, struct task *t, u64 start, u64 end, bool pin);
+void unpin_range(struct fault *f, u64 start, u64 end);
+/* Present pages of a range become inactive and cold (MADV_COLD), or leave at once
+ * (MADV_PAGEOUT); pages handled. */
+u64 cool_range(struct fault *f, struct task *t, u64 start, u64 end, bool pageout);
+
+/* Move ptes after mremap(2), both gates closed. */
+int QUIRE_MUST_CHECK move_ptes(struct fault *f, u64 old, u64 to, u64 len);
+
+#endif

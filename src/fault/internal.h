@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - one fault while it is served; shared by the files of fault/.
+ */
+#ifndef QUIRE_FAULT_INTERNAL_H
+#define QUIRE_FAULT_INTERNAL_H
+
+#include "fault/fault.h"
+
+struct fault_ctx {
+	struct fault *f;
+	struct task *t;
+	struct region region;
+	struct objcg_id objcg;
+	struct page_id new_page;
+	u64 addr;
+	u32 queue;
+	u32 pager_flags;
+	enum fault_kind kind;
+	bool charged; /* one page, not yet in a mapped page's name */
+};
+
+/*
+ * A new page of c->objcg at c->addr with content src (NULL: zeros), not yet
+ * visible: c->new_page.  -errno of the pager, or -ENOMEM: nothing was mapped.
+ */
+int QUIRE_MUST_CHECK fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags);
+/* Mapped: listed, counted, visible; unlocks the pte. */
+void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id);
+/* Map a page of a slot from bytes at src; the slot ends.  Unlocks the pte. */
+enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
+				       const void *src);
+/* Neighbours of a page that just came in. */
+void fault_readahead(struct fault_ctx *c);
+
+/* ---- store reads (store_in.c) ------------------------------------------- */
+
+/*
+ * Start reading the slot's bytes; takes over the locked pte and the charge.
+ * FAULT_IO; or FAULT_NO_MEMORY when no request was free or the store refused
+ * (pte unlocked, charge still the caller's).
+ */
+enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u64 addr,
+				 struct objcg_id o, struct slot_id slot);
+/* Age of the oldest read under way. */
+u64 store_in_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve.c - one fault: charge, lock, look, map.
+ *
+ * Owns the steps NONE -> PRESENT and SWAP -> PRESENT of pte.h.  Entry points:
+ * fault_serve(), fault_thread_main().  Runs inside the fault gate.
+ * A fault on a pte that says PRESENT is a duplicate of one served a moment ago,
+ * or the program dropped the page by a call we did not see; filling with zeros
+ * tells which: -EEXIST is the duplicate.
+ * Lock ranks: PTE and below.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/os.h"
+#include "base/probe.h"
+#include "fault/internal.h"
+
+#define FAULT_BATCH 16
+/* Spin this long after a fault before sleeping: waking an idle core costs 7 us
+ * here, the next fault of a paging program comes within 10-20 (findings 17). */
+#define FAULT_SPIN_NS (50 * NSEC_PER_USEC)
+
+void fault_account(struct fault *f, struct objcg_id o, enum fault_kind kind, u64 since_ns)
+{
+	if (kind == FAULT_DUP)
+		return;
+	hist_add(&f->latency[kind], os_now_ns() - since_ns);
+	memcg_stat_add(f->tree, o, MEMCG_STAT_PGFAULT, 1);
+	if (kind == FAULT_SOFT)
+		memcg_stat_add(f->tree, o, MEMCG_STAT_PGSOFTFAULT, 1);
+	else if (kind != FAULT_ZERO)
+		memcg_stat_add(f->tree, o, MEMCG_STAT_PGMAJFAULT, 1);
+}
+
+int fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags)
+{
+	struct pages *pages = &c->f->mm->pages;
+	struct pager *pager = &c->f->mm->pager;
+	long n;
+
+	c->new_page = page_alloc(pages, c->addr >> PAGE_SHIFT, c->objcg.v);
+	if (!c->new_page.v)
+		return -ENOMEM;
+	atomic32_poke(&page_at(pages, c->new_page)->flags, page_flags);
+	n = src ? pager->ops->copy(pager, c->queue, c->addr, src, 1, c->pager_flags) :
+		  pager->ops->zero(pager, c->queue, c->addr, 1, c->pager_flags);
+	if (n < 0)
+		page_free(pages, c->new_page);
+	return n < 0 ? (int)n : 0;
+}
+
+void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id)
+{
+	struct objcg_id o = { page_at(&c->f->mm->pages, id)->objcg };
+	bool alive = lru_putback(c->f->lru, id, false);
+
+	quire_assert(alive); /* nobody else knows the page before the pte says so */
+	memcg_stat_add(c->f->tree, o, MEMCG_STAT_ANON, 1);
+	pte_unlock_to(pte, PTE_PRESENT, id.v);
+}
+
+void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u64 addr,
+		  struct slot_id slot)
+{
+	struct pager *pager = &f->mm->pager;
+
+	stat_add(&f->nr_poisoned, 1);
+	if (pager->ops->poison(pager, queue, addr) < 0)
+		f->fatal(f->fatal_ctx, "a stored page is damaged and cannot be fenced off");
+	slot_drop(f->swap, t ? &t->slots : NULL, slot);
+	pte_unlock_to(pte, PTE_POISONED, 0);
+	pager->ops->wake(pager, queue, addr, PAGE_SIZE);
+}
+
+/* Nothing to map: the range changed under us, or somebody served it. */
+static enum fault_result nothing_to_do(struct fault_ctx *c, struct pte *pte)
+{
+	struct pager *pager = &c->f->mm->pager;
+
+	if (pte)
+		pte_unlock(pte);
+	pager->ops->wake(pager, c->queue, c->addr, PAGE_SIZE);
+	c->kind = FAULT_DUP;
+	return FAULT_DONE;
+}
+
+static enum fault_result serve_none(struct fault_ctx *c, struct pte *pte)
+{
+	int err = fault_map_new(c, NULL, 0);
+
+	c->kind = FAULT_ZERO;
+	if (err == -ENOMEM || err == -EAGAIN) {
+		pte_unlock(pte);
+		return FAULT_NO_MEMORY;
+	}
+	if (err)
+		return nothing_to_do(c, pte);
+	fault_publish(c, pte, c->new_page);
+	c->charged = false;
+	return FAULT_DONE;
+}
+
+static enum fault_result serve_present(struct fault_ctx *c, struct pte *pte)
+{
+	struct pager *pager = &c->f->mm->pager;
+	long n = pager->ops->zero(pager, c->queue, c->addr, 1, 0);
+
+	if (n > 0) {
+		struct page *page = page_at(&c->f->mm->pages, (struct page_id){ pte_index(pte) });
+
+		/* Its descriptor and charge serve the new, empty page. */
+		memcg_stat_add(c->f->tree, (struct objcg_id){ page->objcg }, MEMCG_STAT_PGDROPPED,
+			       1);
+	}
+	return nothing_to_do(c, pte);
+}
+
+/* The page of a frame goes back where it was. */
+static int give_back(struct fault_ctx *c, struct page *page)
+{
+	struct pager *pager = &c->f->mm->pager;
+	void *frame = frame_addr(&c->f->mm->frames, page->frame);
+	long n = pager->ops->give(pager, c->queue, c->addr, frame, 1, c->pager_flags);
+
+	if (n > 0) {
+		frames_put_empty(&c->f->mm->frames, page->frame, 1);
+		page->frame = 0;
+		return 0;
+	}
+	/* The mapping became read-only or is locked since: moving is refused,
+	 * copying is not. */
+	n = pager->ops->copy(pager, c->queue, c->addr, frame, 1, c->pager_flags);
+	frames_put(&c->f->mm->frames, page->frame, 1);
+	page->frame = 0;
+	return n > 0 ? 0 : (int)n;
+}
+
+static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct page_id id)
+{
+	struct fault *f = c->f;
+	struct page *page = page_at(&f->mm->pages, id);
+	struct objcg_id o = { page->objcg };
+
+	c->kind = FAULT_SOFT;
+	if (give_back(c, page)) {
+		/* The mapping is gone by a call we did not see, and the page with it. */
+		atomic32_poke(&page->flags, 0);
+		page_free(&f->mm->pages, id);
+		memcg_uncharge(f->tree, &c->t->stock, o, 1);
+		pte_unlock_to(pte, PTE_NONE, 0);
+		return nothing_to_do(c, NULL);
+	}
+	atomic32_fetch_and(&page->flags, ~(u32)PG_FRAME);
+	atomic32_fetch_or(&page->flags, PG_ACTIVE);
+	stat_add(&lruvec_of(f->lru, objcg_memcg(f->tree, o))->nr_soft_hits, 1);
+	memcg_stat_add(f->tree, o, MEMCG_STAT_PGACTIVATE, 1);
+	fault_publish(c, pte, id);
+	return FAULT_DONE;
+}
+
+enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
+				       const void *src)
+{
+	struct fault *f = c->f;
+	u32 shadow = slot_at(f->swap, slot)->shadow;
+	u32 flags = workingset_refault(f->lru, c->objcg, shadow) ? PG_ACTIVE | PG_WORKINGSET : 0;
+	int err = fault_map_new(c, src, flags);
+
+	if (err == -ENOMEM || err == -EAGAIN) {
+		pte_unlock(pte);
+		return FAULT_NO_MEMORY;
+	}
+	/* No such mapping any more, or filled behind our back: the slot stays until
+	 * the range is zapped. */
+	if (err)
+		return nothing_to_do(c, pte);
+	slot_drop(f->swap, &c->t->slots, slot);
+	fault_publish(c, pte, c->new_page);
+	c->charged = false;
+	return FAULT_DONE;
+}
+
+/* Pageout owns the page and reads its frame: copy out of it beside pageout. */
+static enum fault_result steal_from_frame(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
+					  struct page_id from)
+{
+	struct fault *f = c->f;
+	const struct page *page = page_at(&f->mm->pages, from);
+	int err = fault_map_new(c, frame_addr(&f->mm->frames, page->frame), PG_ACTIVE);
+
+	c->kind = FAULT_SOFT;
+	if (err == -ENOMEM || err == -EAGAIN) {
+		swap_cache_cancel_steal(f->swap, &c->t->slots, slot);
+		pte_unlock(pte);
+		return FAULT_NO_MEMORY;
+	}
+	/* Mapped, or there is nothing to map to: in both cases the slot ends. */
+	swap_cache_end_steal(f->swap, &c->t->slots, slot);
+	if (err) {
+		pte_unlock_to(pte, PTE_NONE, 0);
+		return nothing_to_do(c, NULL);
+	}
+	fault_publish(c, pte, c->new_page);
+	c->charged = false;
+	return FAULT_DONE;
+}
+
+static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
+{
+	struct fault *f = c->f;
+	struct slot_id slot = { pte_index(pte) };
+	struct page_id page;
+	enum fault_result res;
+	int err;
+
+	switch (swap_cache_take(f->swap, &c->t->slots, slot, &page)) {
+	case SWAP_CACHE_MINE:
+		return map_back(c, pte, page);
+	case SWAP_CACHE_STEAL:
+		return steal_from_frame(c, pte, slot, page);
+	case SWAP_CACHE_GONE:
+		break;
+	}
+	err = zswap_load(f->zswap, &c->t->codec, slot, c->t->codec.page);
+	if (err == -EIO) {
+		fault_poison(f, c->t, pte, c->queue, c->addr, slot);
+		c->kind = FAULT_DUP;
+		return FAULT_DONE;
+	}
+	if (err == -EAGAIN) {
+		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot);
+		c->charged = res != FAULT_IO;
+		c->kind = FAULT_STORE;
+		return res;
+	}
+	c->kind = FAULT_ZSWAP;
+	res = fault_finish_swap_in(c, pte, slot, c->t->codec.page);
+	if (res == FAULT_DONE && c->kind == FAULT_ZSWAP)
+		fault_readahead(c);
+	return res;
+}
+
+/* pte locked by us: dispatch. */
+static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
+{
+	u64 zap_start = atomic64_load(&c->f->zap_start);
+
+	/* zap_begin() publishes its range before it walks the ptes and waits for
+	 * every locked one; so either we see the range, or it sees our result. */
+	if (c->addr >= zap_start && c->addr < atomic64_load(&c->f->zap_end)) {
+		pte_unlock(pte);
+		c->kind = FAULT_DUP;
+		return FAULT_DONE; /* zap_finish() wakes */
+	}
+	switch (pte_type(pte)) {
+	case PTE_NONE:
+		return serve_none(c, pte);
+	case PTE_PRESENT:
+		return serve_present(c, pte);
+	case PTE_SWAP:
+		return serve_swap(c, pte);
+	case PTE_POISONED:
+		break;
+	}
+	return nothing_to_do(c, pte);
+}
+
+static u32 throttle_flags(struct fault *f, struct objcg_id o, u64 *ret_delay)
+{
+	struct memcg_id which, id = objcg_memcg(f->tree, o);
+
+	*ret_delay = 0;
+	if (memcg_over_high(f->tree, id, &which))
+		*ret_delay = memcg_high_delay_ns(f->tree, id, 1);
+	return *ret_delay ? PAGER_DONTWAKE : 0;
+}
+
+/* After a fault with PAGER_DONTWAKE: the thread sleeps on. */
+static void throttle(struct fault_ctx *c, u64 delay)
+{
+	stat_add(&c->f->nr_throttled, 1);
+	memcg_stat_add(c->f->tree, c->objcg, MEMCG_STAT_THROTTLED_NS, (s64)delay);
+	PROBE_THROTTLE(objcg_memcg(c->f->tree, c->objcg).v, delay);
+	fault_wake_later(c->f, c->queue, c->addr, delay);
+}
+
+enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr,
+			      bool charge_force, struct memcg_id *ret_over)
+{
+	struct fault_ctx c = { .f = f, .t = t, .queue = queue, .addr = addr, .kind = FAULT_DUP };
+	u64 since = os_now_ns(), delay = 0;
+	enum fault_result res;
+	struct pte *pte;
+
+	PROBE_FAULT_BEGIN(addr, queue);
+	if (!region_find(&f->mm->regions, addr, &c.region))
+		return nothing_to_do(&c, NULL);
+	c.objcg = c.region.objcg;
+	*ret_over = objcg_memcg(f->tree, c.objcg);
+	if (charge_force)
+		memcg_charge_force(f->tree, c.objcg, 1);
+	else if (memcg_try_charge(f->tree, &t->stock, c.objcg, 1, ret_over))
+		return FAULT_NO_MEMORY;
+	c.charged = true;
+	c.pager_flags = throttle_flags(f, c.objcg, &delay);
+	pte = page_table_get(&f->mm->ptes, addr);
+	if (!pte)
+		res = FAULT_NO_MEMORY;
+	else if (pte_lock_fault(pte))
+		res = FAULT_DONE; /* a store read is under way: it wakes us too */
+	else
+		res = serve_locked(&c, pte);
+	if (c.charged)
+		memcg_uncharge(f->tree, &t->stock, c.objcg, 1);
+	if (res == FAULT_DONE) {
+		fault_account(f, c.objcg, c.kind, since);
+		if (delay && c.kind != FAULT_DUP)
+			throttle(&c, delay);
+	}
+	PROBE_FAULT_END(addr, c.kind, os_now_ns() - since);
+	return res;
+}
+
+void fault_thread_main(struct thread *self)
+{
+	struct fault_thread *ft = (struct fault_thread *)self;
+	struct pager *pager = &ft->f->mm->pager;
+	struct fault_msg msgs[FAULT_BATCH];
+
+	while (!atomic32_load(&ft->f->reclaim->stop)) {
+		int n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, FAULT_SPIN_NS,
+					   NSEC_PER_SEC);
+
+		if (n <= 0)
+			continue;
+		gate_enter(ft->f->gate);
+		atomic64_poke(&ft->busy_since, os_now_ns());
+		for (int i = 0; i < n; i++) {
+			struct memcg_id over = { 0 };
+
+			if (fault_serve(ft->f, &ft->task, ft->queue, msgs[i].addr, false, &over) ==
+			    FAULT_NO_MEMORY)
+				fault_defer(ft->f, ft->queue, msgs[i].addr, over);
+		}
+		atomic64_poke(&ft->busy_since, 0);
+		gate_leave(ft->f->gate);
+	}
+}
