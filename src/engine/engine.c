@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.c - struct engine: made passive, destroyed by tests, shown as text.
+ *
+ * Owns the order in which the parts are built (each needs the ones before it)
+ * and the upward calls of reclaim/.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/internal.h"
+
+#include "base/os.h"
+
+#define MAX_PAGES (1u << 27) /* 512 GiB resident */
+#define POOL_MAX (64 * GIB)
+
+/* ---- upcalls of reclaim ----------------------------------------------------------- */
+
+static int open_store(void *ctx)
+{
+	struct engine *e = ctx;
+	struct store_config cfg = {
+		.dir = e->store_dir,
+		.max_bytes = e->store_max,
+		.allow_tmpfs = e->flags & ENGINE_TMPFS_STORE,
+	};
+	struct member_info *m = member_self(e->tree);
+	struct store *store;
+	int err;
+
+	if (e->flags & ENGINE_NO_STORE)
+		return -EOPNOTSUPP;
+	err = store_log_open(&cfg, &e->mm.meta, &store);
+	if (err) {
+		engine_set_why(e, "cannot open the store", err, e->store_dir);
+		return err;
+	}
+	e->zswap.store = store;
+	if (m)
+		fmt_str(m->store_dir, sizeof(m->store_dir), "%s", e->store_dir);
+	return 0;
+}
+
+static void retry_faults(void *ctx, struct task *t)
+{
+	struct engine *e = ctx;
+
+	fault_retry_waiting(&e->fault, t);
+}
+
+static u32 faults_waiting(void *ctx, struct memcg_id id)
+{
+	struct engine *e = ctx;
+
+	return fault_nr_waiting(&e->fault, id);
+}
+
+/* ---- life ---------------------------------------------------------------------------- */
+
+static void pick_store_dir(struct engine *e, const struct engine_config *cfg)
+{
+	const char *env = os_env(cfg->envp, "QUIRE_SWAP_DIR");
+	const char *cache = os_env(cfg->envp, "XDG_CACHE_HOME");
+
+	if (cfg->store_dir)
+		fmt_str(e->store_dir, sizeof(e->store_dir), "%s", cfg->store_dir);
+	else if (env && *env)
+		fmt_str(e->store_dir, sizeof(e->store_dir), "%s", env);
+	else if (cache && *cache)
+		fmt_str(e->store_dir, sizeof(e->store_dir), "%s/quire", cache);
+	else
+		fmt_str(e->store_dir, sizeof(e->store_dir), "/var/tmp");
+}
+
+static int init_tree(struct engine *e, const struct engine_config *cfg)
+{
+	int err;
+
+	if (cfg->segment_fd >= 0)
+		err = memcg_tree_attach(&e->mm.meta, cfg->segment_fd, -1, &e->tree);
+	else
+		err = memcg_tree_create(&e->mm.meta, &e->tree);
+	if (err)
+		return err;
+	group_set_upcalls(e);
+	e->home = MEMCG_ROOT;
+	return objcg_get(e->tree, e->home, &e->home_objcg);
+}
+
+static int init_data_plane(struct engine *e)
+{
+	struct mm *mm = &e->mm;
+	int err;
+
+	err = region_table_init(&mm->regions, &mm->meta);
+	if (!err)
+		err = page_table_init(&mm->ptes, &mm->meta);
+	if (!err)
+		err = pages_init(&mm->pages, &mm->meta, MAX_PAGES);
+	if (!err)
+		err = lru_init(&e->lru, mm, e->tree);
+	if (!err)
+		err = swap_init(&e->swap, mm, e->tree, &e->lru, &e->zswap.swap_ops);
+	if (!err)
+		err = zswap_init(&e->zswap, &e->swap, e->tree, &e->lru, &mm->meta,
+				 !(e->flags & ENGINE_NO_ZSWAP), POOL_MAX);
+	return err;
+}
+
+static void init_reclaim(struct engine *e)
+{
+	struct reclaim *r = &e->reclaim;
+
+	r->mm = &e->mm;
+	r->tree = e->tree;
+	r->lru = &e->lru;
+	r->swap = &e->swap;
+	r->zswap = &e->zswap;
+	r->gate = &e->reclaim_gate;
+	r->ops = (struct reclaim_ops){
+		.open_store = open_store,
+		.ask_first = group_ask_first,
+		.retry_faults = retry_faults,
+		.faults_waiting = faults_waiting,
+		.oom = group_oom,
+		.ctx = e,
+	};
+	event_init(&r->wake);
+}
+
+static int init_buffers(struct engine *e)
+{
+	size_t batch = WRITEBACK_BATCH * PAGE_SIZE;
+
+	e->request_buf = meta_alloc(&e->mm.meta, batch);
+	e->kswapd_buf = meta_alloc(&e->mm.meta, batch);
+	e->request_text = meta_alloc(&e->mm.meta, NR_REQUESTS * REQUEST_TEXT);
+	return e->request_buf && e->kswapd_buf && e->request_text ? 0 : -ENOMEM;
+}
+
+static u32 default_fault_threads(u32 wanted)
+{
+	u32 cpus = os_nr_cpus();
+
+	if (wanted)
+		return min_of(wanted, (u32)PAGER_MAX_QUEUES);
+	/* One is enough for two cores: the program needs one, reclaim the rest. */
+	return cpus <= 2 ? 1 : min_of(cpus / 4 + 1, (u32)PAGER_MAX_QUEUES);
+}
+
+int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
+{
+	struct engine *e;
+	void *mem;
+	int err = os_mmap_anon(sizeof(*e), PROT_READ | PROT_WRITE, false, &mem);
+
+	if (err)
+		return err;
+	e = mem;
+	os_name_mapping(mem, sizeof(*e), "quire: engine");
+	e->flags = cfg->flags;
+	e->pager_name = cfg->pager;
+	e->store_max = cfg->store_max;
+	e->fatal = cfg->fatal;
+	e->fatal_ctx = cfg->fatal_ctx;
+	memset(e->fork_fd, -1, sizeof(e->fork_fd));
+	e->nr_fault_threads = default_fault_threads(cfg->nr_fault_threads);
+	pick_store_dir(e, cfg);
+	mutex_init(&e->passive_lock, "passive", LOCK_RANK_PASSIVE);
+	gate_init(&e->reclaim_gate);
+	gate_init(&e->fault_gate);
+	event_init(&e->request_event);
+	event_init(&e->callback_event);
+	err = pager_init(&e->mm.pager, cfg->pager);
+	if (!err)
+		err = init_tree(e, cfg);
+	if (!err)
+		err = init_data_plane(e);
+	if (!err)
+		err = init_buffers(e);
+	if (!err) {
+		init_reclaim(e);
+		err = fault_init(&e->fault, &e->mm, &e->reclaim, &e->fault_gate);
+	}
+	if (err) {
+		os_munmap(mem, sizeof(*e));
+		return err;
+	}
+	e->fault.fatal = engine_fatal;
+	e->fault.fatal_ctx = e;
+	*ret_engine = e;
+	return 0;
+}
+
+bool engine_running(const struct engine *e)
+{
+	return atomic32_load(&e->state) == ENGINE_RUNNING;
+}
+
+const char *engine_why(const struct engine *e)
+{
+	return e->why;
+}
+
+struct memcg_tree *engine_tree(struct engine *e)
+{
+	return e->tree;
+}
+
+int engine_set_home(struct engine *e, struct memcg_id home)
+{
+	struct objcg_id o;
+	int err = objcg_get(e->tree, home, &o);
+
+	if (err)
+		return err;
+	e->home = home;
+	e->home_objcg = o;
+	return 0;
+}
+
+struct memcg_id engine_home(const struct engine *e)
+{
+	return e->home;
+}
+
+struct atomic32 *engine_purge_word(struct engine *e)
+{
+	return &e->purge;
+}
+
+void engine_set_fork_touch(struct engine *e, void (*fn)(void *ctx), void *ctx)
+{
+	e->fork_touch = fn;
+	e->fork_touch_ctx = ctx;
+}
+
+void engine_destroy(struct engine *e)
+{
+	size_t batch = WRITEBACK_BATCH * PAGE_SIZE;
+	struct region r;
+
+	while (region_next(&e->mm.regions, 0, &r))
+		if (engine_munmap(e, (void *)r.start, r.end - r.start))
+			break;
+	if (engine_running(e)) {
+		request_call(e, REQ_CLOSE, NULL, 0, NULL);
+		thread_join(&e->request_task.thread);
+	}
+	fault_exit(&e->fault);
+	meta_free(&e->mm.meta, e->request_buf, batch);
+	meta_free(&e->mm.meta, e->kswapd_buf, batch);
+	meta_free(&e->mm.meta, e->request_text, NR_REQUESTS * REQUEST_TEXT);
+	zswap_exit(&e->zswap);
+	swap_exit(&e->swap);
+	lru_exit(&e->lru);
+	frames_exit(&e->mm.frames);
+	pages_exit(&e->mm.pages);
+	page_table_exit(&e->mm.ptes);
+	region_table_exit(&e->mm.regions);
+	memcg_tree_close(e->tree);
+	os_munmap(e, sizeof(*e));
+}
+
+/* ---- seeing inside ---------------------------------------------------------------------- */
+
+static void latency_to_text(struct engine *e, struct fmt *out)
+{
+	static const char *const name[] = { "zero", "soft", "filled", "zswap", "store" };
+
+	for (u32 k = 0; k < ARRAY_SIZE(name); k++) {
+		const struct hist *h = &e->fault.latency[k];
+
+		fmt_add(out, "fault %s: %llu p50 %llu p99 %llu p999 %llu max %llu ns\n", name[k],
+			(unsigned long long)hist_total(h),
+			(unsigned long long)hist_quantile(h, 5000),
+			(unsigned long long)hist_quantile(h, 9900),
+			(unsigned long long)hist_quantile(h, 9990),
+			(unsigned long long)stat_read(&h->max));
+	}
+}
+
+void engine_to_text(struct engine *e, struct fmt *out)
+{
+	struct memcg_id id = { 0 };
+	struct pager *p = &e->mm.pager;
+
+	fmt_add(out, "engine: %s, pager %s, managed %llu bytes, metadata %llu bytes\n",
+		engine_running(e) ? "running" : "passive", p->ops->name,
+		(unsigned long long)atomic64_peek(&e->mm.regions.bytes),
+		(unsigned long long)stat_read(&e->mm.meta.bytes));
+	fmt_add(out, "pager: busy %llu pinned %llu refused %llu eagain %llu eexist %llu reads %llu "
+		     "sleeps %llu\n",
+		(unsigned long long)stat_read(&p->nr_take_busy),
+		(unsigned long long)stat_read(&p->nr_take_pinned),
+		(unsigned long long)stat_read(&p->nr_take_refused),
+		(unsigned long long)stat_read(&p->nr_eagain),
+		(unsigned long long)stat_read(&p->nr_eexist),
+		(unsigned long long)stat_read(&p->nr_fault_reads),
+		(unsigned long long)stat_read(&p->nr_fault_sleeps));
+	latency_to_text(e, out);
+	zswap_to_text(&e->zswap, out);
+	while ((id = memcg_next(e->tree, MEMCG_ROOT, id)).v)
+		lruvec_to_text(&e->lru, id, out);
+}
+
+void engine_check(struct engine *e)
+{
+	region_check(&e->mm.regions);
+	lru_check(&e->lru);
+	zspool_check(e->zswap.pool);
+}

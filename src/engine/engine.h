@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.h - one engine object: a process's data plane, and its front door.
+ *
+ * What preload/ and api/ call.  Every function here may be called on an
+ * application thread, from a signal handler too: none touches libc, takes a
+ * lock that an engine thread needs while it serves faults, or uses memory that
+ * could be paged while it waits.  Slow entries copy their arguments to a
+ * request in engine memory and sleep on a futex there; an engine thread works.
+ *
+ * Life: engine_create() makes a *passive* engine: ranges are recorded, nothing
+ * is registered, no thread and no descriptor exists.  engine_start() (called
+ * by the engine itself once mapped managed memory could exceed the limit, or
+ * by the API) starts the threads and adopts every range.  There is no way back
+ * but engine_destroy() in tests.
+ *
+ * fork: engine_fork_prepare/parent/child as pthread_atfork handlers, child
+ * first of all handlers.  A child that did not go through them has no managed
+ * memory (MADV_DONTFORK).
+ */
+#ifndef QUIRE_ENGINE_ENGINE_H
+#define QUIRE_ENGINE_ENGINE_H
+
+#include "base/fmt.h"
+#include "memcg/memcg.h"
+
+struct engine;
+
+enum engine_flags {
+	ENGINE_NO_ZSWAP = 1, /* tests: straight to the store */
+	ENGINE_NO_STORE = 2, /* tests: compressed pool only */
+	ENGINE_LAZY = 4, /* start when a limit could be exceeded (preload) */
+	ENGINE_TMPFS_STORE = 8, /* tests */
+	ENGINE_COUNT_UNMANAGED = 16, /* charge other anonymous RSS (preload) */
+};
+
+struct engine_config {
+	u32 flags;
+	const char *pager; /* NULL: the best that works */
+	int segment_fd; /* -1: private tree; else read now, not kept */
+	const char *store_dir; /* NULL: $QUIRE_SWAP_DIR, $XDG_CACHE_HOME/quire, /var/tmp */
+	u64 store_max; /* UINT64_MAX: half of the free space */
+	u32 nr_fault_threads; /* 0: by cores */
+	char *const *envp;
+	/* Something the engine cannot survive; must not return.  NULL: one line
+	 * on stderr and abort. */
+	void (*fatal)(void *ctx, const char *reason);
+	void *fatal_ctx;
+};
+
+/* 0, -ENOMEM, -EBADMSG (segment), -EINVAL (pager name). */
+int QUIRE_MUST_CHECK engine_create(const struct engine_config *cfg, struct engine **ret_engine);
+/*
+ * Threads, descriptors, adoption of every recorded range.  Idempotent.
+ * -EPERM/-ENOSYS: no usable userfaultfd (engine_why() has the sentence),
+ * -ENOMEM, -ENOENT/-ENOTDIR/-EACCES/-EMEDIUMTYPE/-ENOSPC: the store directory.
+ */
+int QUIRE_MUST_CHECK engine_start(struct engine *e);
+bool engine_running(const struct engine *e);
+/* One line: cause and hint of the last refusal. */
+const char *engine_why(const struct engine *e);
+/* Tests only: everything managed is given up, threads are joined. */
+void engine_destroy(struct engine *e);
+
+struct memcg_tree *engine_tree(struct engine *e);
+/* Group of memory that the preload manages, and of this member's overhead. */
+int QUIRE_MUST_CHECK engine_set_home(struct engine *e, struct memcg_id home);
+struct memcg_id engine_home(const struct engine *e);
+
+/* ---- address space: what mmap and friends become -------------------------- */
+
+/*
+ * Is any byte of the range managed?  No lock, no wait: the test that lets
+ * everything else pass to the kernel untouched.
+ */
+bool engine_manages(const struct engine *e, const void *addr, size_t len);
+
+/*
+ * mmap(2) of private anonymous memory into group id, managed.  flags and prot
+ * as mmap(2); MAP_FIXED over managed memory replaces it.  Returns 0 and the
+ * address, or -errno as mmap(2).
+ */
+int QUIRE_MUST_CHECK engine_mmap(struct engine *e, struct memcg_id id, void *addr, size_t len,
+				 int prot, int flags, void **ret_addr);
+/*
+ * Bring an existing private anonymous mapping under management (quire_adopt).
+ * -EINVAL: not page aligned, -EEXIST: part is managed already, -EBUSY: somebody
+ * else's userfaultfd.
+ */
+int QUIRE_MUST_CHECK engine_adopt(struct engine *e, struct memcg_id id, void *addr, size_t len);
+/* munmap(2) of any range with managed parts: forgotten first, then unmapped. */
+int QUIRE_MUST_CHECK engine_munmap(struct engine *e, void *addr, size_t len);
+/* MADV_DONTNEED / MADV_FREE of the managed parts: slots, copies and pages go;
+ * unmanaged parts get the same madvise. */
+int QUIRE_MUST_CHECK engine_discard(struct engine *e, void *addr, size_t len);
+/* mremap(2) of a managed range. */
+int QUIRE_MUST_CHECK engine_mremap(struct engine *e, void *old, size_t old_len, size_t new_len,
+				   int flags, void *new_addr, void **ret_addr);
+/*
+ * The range leaves management with its content: paged in, then forgotten.
+ * (mlock, PROT_EXEC, shared or file mapping over it.)  -ENOMEM: does not fit
+ * in the limit; nothing changed.
+ */
+int QUIRE_MUST_CHECK engine_release(struct engine *e, void *addr, size_t len);
+/* MAP_FIXED of something foreign over managed parts: forget them first. */
+int QUIRE_MUST_CHECK engine_forget(struct engine *e, void *addr, size_t len);
+/* The program's own MADV_DONTFORK / MADV_DOFORK on managed memory is kept. */
+int QUIRE_MUST_CHECK engine_set_dontfork(struct engine *e, void *addr, size_t len, bool dontfork);
+
+enum engine_advice {
+	ENGINE_ADVISE_WILLNEED, /* bring in, as far as the limit allows */
+	ENGINE_ADVISE_COLD, /* first in line for reclaim */
+	ENGINE_ADVISE_PAGEOUT, /* reclaim now */
+	ENGINE_ADVISE_SEQUENTIAL, /* large window, drop behind */
+	ENGINE_ADVISE_RANDOM, /* no window */
+	ENGINE_ADVISE_NORMAL,
+};
+int QUIRE_MUST_CHECK engine_advise(struct engine *e, void *addr, size_t len,
+				   enum engine_advice advice);
+/* Resident and not reclaimed until unpinned; counts nest.  -ENOMEM over limit. */
+int QUIRE_MUST_CHECK engine_pin(struct engine *e, void *addr, size_t len);
+int QUIRE_MUST_CHECK engine_unpin(struct engine *e, void *addr, size_t len);
+
+/* ---- groups ------------------------------------------------------------------ */
+
+int QUIRE_MUST_CHECK engine_group_create(struct engine *e, struct memcg_id parent,
+					 const char *name, struct memcg_id *ret_id);
+/* -EBUSY: children, regions or members are left. */
+int QUIRE_MUST_CHECK engine_group_remove(struct engine *e, struct memcg_id id);
+/* knob/ behind a request: reclaim may run.  out/text may be managed memory. */
+int QUIRE_MUST_CHECK engine_knob_read(struct engine *e, struct memcg_id id, const char *name,
+				      char *out, size_t size, size_t *ret_len);
+int QUIRE_MUST_CHECK engine_knob_write(struct engine *e, struct memcg_id id, const char *name,
+				       const char *text, size_t len);
+
+/* Asked before anything of group id is paged out; returns bytes it released. */
+typedef size_t (*engine_shrinker_fn)(void *arg, size_t bytes_wanted);
+/* Nothing more can be paged out: return true if memory was released. */
+typedef bool (*engine_oom_fn)(void *arg, struct memcg_id id);
+/* Both run on a thread of the *application's* making, see engine_callback_loop(). */
+int QUIRE_MUST_CHECK engine_set_shrinker(struct engine *e, struct memcg_id id,
+					 engine_shrinker_fn fn, void *arg);
+int QUIRE_MUST_CHECK engine_set_oom(struct engine *e, struct memcg_id id, engine_oom_fn fn,
+				    void *arg);
+/* Write 1 to the caller's eventfd whenever an event of `mask` (1 << memcg_event)
+ * is counted on id or below. */
+int QUIRE_MUST_CHECK engine_add_event(struct engine *e, struct memcg_id id, u32 mask, int eventfd,
+				      u32 *ret_watch);
+int QUIRE_MUST_CHECK engine_del_event(struct engine *e, u32 watch);
+/*
+ * Serve callbacks on the calling application thread until engine_destroy().
+ * They are user code that mallocs, faults and uses TLS, so they cannot run on
+ * a thread that libc does not know: the API starts a pthread for this when the
+ * first callback is set.
+ */
+void engine_callback_loop(struct engine *e);
+
+/*
+ * malloc's unused dirty pages: non-zero asks the allocator to purge at its next
+ * slow path.  The preload reads it with a relaxed load per call and clears it.
+ */
+struct atomic32 *engine_purge_word(struct engine *e);
+
+/* ---- fork --------------------------------------------------------------------- */
+
+/*
+ * What the forking thread must touch before the gates close completely: memory
+ * that libc's fork uses in the child before any handler runs (stdio's FILEs).
+ * Called on the forking thread; faults are served, nothing leaves.
+ */
+void engine_set_fork_touch(struct engine *e, void (*fn)(void *ctx), void *ctx);
+void engine_fork_prepare(struct engine *e);
+void engine_fork_parent(struct engine *e);
+void engine_fork_child(struct engine *e);
+
+/* ---- seeing inside --------------------------------------------------------------- */
+
+void engine_to_text(struct engine *e, struct fmt *out);
+/* Quiescent consistency: lists, tables, charges, pool; aborts on a mismatch. */
+void engine_check(struct engine *e);
+
+#endif

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork.c - exact fork: the kernel's copy-on-write is the snapshot.
+ *
+ * Metadata and the compressed pool are private memory, so the child has them as
+ * they were.  What must hold at that moment: no page between region and frame,
+ * no pte owned by a transfer.  Hence two gates, closed in this order by the
+ * request thread while the forking thread runs engine_fork_prepare():
+ *
+ *   1. reclaim: nothing leaves any more; faults are still served.  The forking
+ *      thread touches what it and libc's fork will use until the child's handler
+ *      runs: its stack, and whatever fork_touch() names (stdio's FILEs).
+ *   2. faults: nothing comes in.  Managed ranges lose MADV_DONTFORK, except where
+ *      the program itself asked for it.
+ *
+ * Parent: undo, open.  Child, before any other handler: our threads and
+ * descriptors do not exist here; new ones are made, ranges registered again.
+ * Descriptors the child needs (/dev/userfaultfd, the parent's store file) come
+ * through a socket pair, since the program's table has none of ours.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "engine/internal.h"
+
+#include "base/os.h"
+
+#define STACK_BELOW (64 * KIB)
+#define STACK_ABOVE (16 * KIB)
+/* dev_fd, then the store's files, then its liveness pipes */
+#define NR_PASSED (1 + 2 * STORE_MAX_FILES)
+
+static_assert(NR_PASSED == ARRAY_SIZE(((struct engine *)0)->fork_fd), "one array");
+
+/* ---- descriptors across the table boundary ------------------------------------ */
+
+union passed_fds {
+	char space[CMSG_SPACE(NR_PASSED * sizeof(int))];
+	struct cmsghdr align;
+};
+
+/* The message: which of the NR_PASSED are there; those follow as SCM_RIGHTS. */
+struct passed {
+	char there[NR_PASSED];
+	union passed_fds control;
+	struct iovec iov;
+	struct msghdr msg;
+};
+
+static void fill_header(struct passed *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->iov.iov_base = p->there;
+	p->iov.iov_len = sizeof(p->there);
+	p->msg.msg_iov = &p->iov;
+	p->msg.msg_iovlen = 1;
+	p->msg.msg_control = p->control.space;
+	p->msg.msg_controllen = sizeof(p->control.space);
+}
+
+/* Request thread: fds[] through the program's descriptor `to`. */
+static s64 send_fds(int to, const int *fds)
+{
+	int pidfd = os_pidfd_open(os_getpid()), sock;
+	struct cmsghdr *cm;
+	struct passed p;
+	u32 nr = 0;
+	long n;
+
+	if (pidfd < 0)
+		return pidfd;
+	sock = os_pidfd_getfd(pidfd, to);
+	os_close(pidfd);
+	if (sock < 0)
+		return sock;
+	fill_header(&p);
+	cm = CMSG_FIRSTHDR(&p.msg);
+	for (u32 i = 0; i < NR_PASSED; i++) {
+		if (fds[i] < 0)
+			continue;
+		p.there[i] = 1;
+		((int *)CMSG_DATA(cm))[nr++] = fds[i];
+	}
+	cm->cmsg_level = SOL_SOCKET;
+	cm->cmsg_type = SCM_RIGHTS;
+	cm->cmsg_len = CMSG_LEN(nr * sizeof(int));
+	p.msg.msg_controllen = nr ? CMSG_SPACE(nr * sizeof(int)) : 0;
+	n = os_syscall(SYS_sendmsg, sock, &p.msg, 0);
+	os_close(sock);
+	return n < 0 ? n : 0;
+}
+
+/* Forking thread: what send_fds() sent. */
+static void receive_fds(int from, int *fds)
+{
+	struct cmsghdr *cm;
+	struct passed p;
+	u32 nr = 0;
+
+	for (u32 i = 0; i < NR_PASSED; i++)
+		fds[i] = -1;
+	fill_header(&p);
+	if (os_syscall(SYS_recvmsg, from, &p.msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) <= 0)
+		return;
+	cm = CMSG_FIRSTHDR(&p.msg);
+	if (!cm || cm->cmsg_type != SCM_RIGHTS)
+		return;
+	for (u32 i = 0; i < NR_PASSED; i++)
+		if (p.there[i])
+			fds[i] = ((int *)CMSG_DATA(cm))[nr++];
+}
+
+/* ---- prepare ------------------------------------------------------------------- */
+
+static void set_forkable(struct engine *e, bool forkable)
+{
+	struct region r;
+
+	for (u64 at = 0; region_next(&e->mm.regions, at, &r); at = r.end)
+		if (!(r.flags & REGION_USER_DONTFORK))
+			os_madvise((void *)r.start, r.end - r.start,
+				   forkable ? MADV_DOFORK : MADV_DONTFORK);
+}
+
+s64 fork_freeze_faults(struct engine *e, struct request *rq)
+{
+	struct store_fork files;
+	int fds[NR_PASSED];
+	int err = 0;
+
+	gate_close(&e->fault_gate);
+	set_forkable(e, true);
+	for (u32 i = 0; i < STORE_MAX_FILES; i++)
+		files.fd[i] = files.alive[i] = -1;
+	if (e->zswap.store)
+		err = store_fork_prepare(e->zswap.store, &files);
+	if (err)
+		engine_fatal(e, "quire: fork: too many generations of store files\n");
+	fds[0] = e->mm.pager.dev_fd;
+	memcpy(fds + 1, files.fd, sizeof(files.fd));
+	memcpy(fds + 1 + STORE_MAX_FILES, files.alive, sizeof(files.alive));
+	return send_fds((int)rq->arg[0], fds);
+}
+
+s64 fork_thaw(struct engine *e)
+{
+	if (e->zswap.store)
+		store_fork_parent(e->zswap.store);
+	set_forkable(e, false);
+	atomic32_store(&e->frozen, 0);
+	gate_open(&e->fault_gate);
+	gate_open(&e->reclaim_gate);
+	return 0;
+}
+
+/* Reading a byte is enough: nothing leaves while the reclaim gate is closed. */
+static void touch(u64 from, u64 to)
+{
+	for (u64 a = align_down(from, PAGE_SIZE); a < to; a += PAGE_SIZE)
+		(void)*(const volatile char *)a;
+}
+
+static void touch_stack(struct engine *e)
+{
+	u64 sp = (u64)__builtin_frame_address(0);
+	struct region r;
+
+	if (region_find(&e->mm.regions, sp, &r))
+		touch(max_of(r.start, sp - STACK_BELOW), min_of(r.end, sp + STACK_ABOVE));
+}
+
+void engine_fork_prepare(struct engine *e)
+{
+	int pair[2] = { -1, -1 };
+	u64 arg;
+
+	if (!engine_running(e)) {
+		mutex_lock(&e->passive_lock);
+		set_forkable(e, true);
+		return;
+	}
+	request_call(e, REQ_FREEZE_RECLAIM, NULL, 0, NULL);
+	touch_stack(e);
+	if (e->fork_touch)
+		e->fork_touch(e->fork_touch_ctx);
+	os_syscall6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)pair, 0, 0);
+	arg = (u64)pair[0];
+	request_call(e, REQ_FREEZE_FAULTS, &arg, 1, NULL);
+	receive_fds(pair[1], e->fork_fd);
+	os_close(pair[0]);
+	os_close(pair[1]);
+}
+
+static void close_passed(struct engine *e)
+{
+	for (u32 i = 0; i < NR_PASSED; i++) {
+		if (e->fork_fd[i] >= 0)
+			os_close(e->fork_fd[i]);
+		e->fork_fd[i] = -1;
+	}
+}
+
+void engine_fork_parent(struct engine *e)
+{
+	if (!engine_running(e)) {
+		set_forkable(e, false);
+		mutex_unlock(&e->passive_lock);
+		return;
+	}
+	close_passed(e);
+	request_call(e, REQ_THAW, NULL, 0, NULL);
+}
+
+/* ---- child ----------------------------------------------------------------------- */
+
+/* Everything of the parent's that lives in memory but not in this process. */
+static void forget_parent(struct engine *e)
+{
+	thread_forget(&e->request_task.thread);
+	thread_forget(&e->kswapd_task.thread);
+	thread_forget(&e->ticker_task.thread);
+	for (u32 q = 0; q < e->nr_fault_threads; q++) {
+		thread_forget(&e->fault_thread[q].task.thread);
+		atomic64_poke(&e->fault_thread[q].busy_since, 0);
+	}
+	for (u32 i = 0; i < NR_REQUESTS; i++)
+		atomic32_poke(&e->request[i].state, REQUEST_FREE);
+	for (u32 i = 0; i < NR_CALLBACKS; i++)
+		atomic32_poke(&e->callback[i].state, REQUEST_FREE);
+	event_init(&e->request_event);
+	event_init(&e->reclaim.wake);
+	event_init(&e->fault.timer_wake);
+	event_init(&e->callback_event);
+	/* Faults that waited belong to threads that do not exist here. */
+	fault_forget_waiting(&e->fault);
+	e->mm.pager.ops->close(&e->mm.pager);
+}
+
+/* Close everything in this (private) table but the descriptors that were passed. */
+static int close_all_but(const int *keep)
+{
+	int at = 0;
+
+	for (;;) {
+		int next = INT32_MAX;
+		int err;
+
+		for (u32 i = 0; i < NR_PASSED; i++)
+			if (keep[i] >= at && keep[i] < next)
+				next = keep[i];
+		err = next > at ? os_close_range((unsigned)at, (unsigned)next - 1) : 0;
+		if (err || next == INT32_MAX)
+			return err;
+		at = next + 1;
+	}
+}
+
+static void restart_store(struct engine *e)
+{
+	struct store_fork files;
+
+	if (!e->zswap.store)
+		return;
+	memcpy(files.fd, e->fork_fd + 1, sizeof(files.fd));
+	memcpy(files.alive, e->fork_fd + 1 + STORE_MAX_FILES, sizeof(files.alive));
+	store_fork_child(e->zswap.store, &files);
+}
+
+s64 fork_child_restart(struct engine *e)
+{
+	struct region r;
+	int err = os_unshare(CLONE_FILES);
+
+	/* The program's descriptors go, the ones that were passed stay. */
+	if (!err)
+		err = close_all_but(e->fork_fd);
+	if (!err)
+		err = e->mm.pager.ops->open(&e->mm.pager, e->nr_fault_threads, e->fork_fd[0]);
+	if (!err)
+		err = frames_register(&e->mm.frames);
+	if (err)
+		return err;
+	e->statm_fd = os_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
+	restart_store(e);
+	for (u64 at = 0; !err && region_next(&e->mm.regions, at, &r); at = r.end) {
+		if (r.flags & REGION_USER_DONTFORK)
+			continue; /* the program's wish: not here */
+		err = e->mm.pager.ops->add_range(&e->mm.pager, r.queue, r.start, r.end - r.start);
+	}
+	if (!err)
+		err = engine_start_threads(e);
+	return err;
+}
+
+/* Ranges the program wanted kept from children are not mapped here. */
+static void drop_unforked(struct engine *e)
+{
+	struct region r;
+
+	for (u64 at = 0; region_next(&e->mm.regions, at, &r);) {
+		at = r.end;
+		if (!(r.flags & REGION_USER_DONTFORK))
+			continue;
+		zap_begin(&e->fault, &e->request_task, r.start, r.end);
+		if (region_cut(&e->mm.regions, r.start, r.end))
+			engine_fatal(e, "quire: fork: no room in the region table\n");
+		zap_finish(&e->fault, r.start, r.end);
+	}
+}
+
+void engine_fork_child(struct engine *e)
+{
+	s64 err;
+
+	if (memcg_tree_fork_child(e->tree))
+		engine_fatal(e, "fork: no memory for the child's own tree\n");
+	if (!engine_running(e)) {
+		set_forkable(e, false);
+		mutex_unlock(&e->passive_lock);
+		return;
+	}
+	forget_parent(e);
+	/* Not frozen for the requests to come, gates still closed. */
+	err = thread_start(&e->request_task.thread);
+	if (!err)
+		err = request_call(e, REQ_CHILD, NULL, 0, NULL);
+	if (err)
+		engine_fatal(e, "fork: the child cannot start its engine\n");
+	close_passed(e);
+	set_forkable(e, false);
+	drop_unforked(e);
+	atomic32_store(&e->frozen, 0);
+	gate_open(&e->fault_gate);
+	gate_open(&e->reclaim_gate);
+	event_signal(&e->request_event);
+}

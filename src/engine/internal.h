@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - struct engine and what the files of engine/ share.
+ *
+ *   engine.c     create, destroy, text, check
+ *   start.c      passive -> running: threads, descriptors, adoption
+ *   request.c    work handed from application threads to the request thread
+ *   aspace.c     mmap, munmap, mremap, madvise and friends
+ *   group.c      groups, knobs, events, callbacks
+ *   fork.c       the two gates, descriptors for the child, the child's restart
+ *   ticker.c     100 ms thread: unmanaged memory, timers, watchdog, records
+ */
+#ifndef QUIRE_ENGINE_INTERNAL_H
+#define QUIRE_ENGINE_INTERNAL_H
+
+#include "engine/engine.h"
+#include "fault/fault.h"
+#include "knob/knob.h"
+
+enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAILED };
+
+#define NR_REQUESTS 64
+#define REQUEST_TEXT (16 * KIB)
+#define NR_WATCHES 64
+#define NR_CALLBACKS 64
+#define WATCHDOG_TICKS 300 /* of 100 ms: a fault older than this ends the process */
+
+enum request_op {
+	REQ_START,
+	REQ_MMAP,
+	REQ_ADOPT,
+	REQ_MUNMAP,
+	REQ_DISCARD,
+	REQ_MREMAP,
+	REQ_RELEASE,
+	REQ_FORGET,
+	REQ_DONTFORK,
+	REQ_ADVISE,
+	REQ_PIN,
+	REQ_UNPIN,
+	REQ_GROUP_CREATE,
+	REQ_GROUP_REMOVE,
+	REQ_KNOB_READ,
+	REQ_KNOB_WRITE,
+	REQ_WATCH_ADD,
+	REQ_WATCH_DEL,
+	REQ_FREEZE_RECLAIM,
+	REQ_FREEZE_FAULTS,
+	REQ_THAW,
+	REQ_CHILD,
+	REQ_CHECK,
+	REQ_CLOSE,
+	NR_REQUEST_OPS,
+};
+
+enum request_state { REQUEST_FREE, REQUEST_CLAIMED, REQUEST_POSTED, REQUEST_DONE };
+
+/* One piece of work; lives in engine memory, never in the caller's. */
+struct request {
+	struct atomic32 state; /* enum request_state; futex of the caller */
+	u32 op;
+	u64 arg[6];
+	s64 result; /* 0 or -errno */
+	u64 value; /* second result */
+	char name[MEMCG_NAME_MAX * 2];
+	char *text; /* REQUEST_TEXT bytes of engine memory */
+	u64 text_len;
+};
+
+/* An eventfd that wants to hear of events. */
+struct watch {
+	u32 memcg; /* 0: free */
+	u32 mask;
+	int fd; /* in the private table */
+	struct atomic32 pending;
+};
+
+/* Application code to be called, and the call under way. */
+struct callback {
+	u32 memcg; /* 0: free */
+	bool is_oom;
+	engine_shrinker_fn shrinker;
+	engine_oom_fn oom;
+	void *arg;
+	struct atomic32 state; /* enum request_state, both ways */
+	u64 bytes; /* wanted, then released */
+	u64 asked_ns;
+};
+
+struct engine {
+	u32 flags; /* (C) */
+	const char *pager_name; /* (C) */
+	u64 store_max; /* (C) */
+	char store_dir[256]; /* (C) */
+	u32 nr_fault_threads; /* (C) */
+	void (*fatal)(void *ctx, const char *reason);
+	void *fatal_ctx;
+	char why[256];
+	struct atomic32 state; /* enum engine_state; futex of those who wait for start */
+	struct mutex passive_lock; /* callers, until the engine runs */
+
+	struct mm mm;
+	struct memcg_tree *tree;
+	struct memcg_id home;
+	struct objcg_id home_objcg;
+	struct lru lru;
+	struct swap swap;
+	struct zswap zswap;
+	struct reclaim reclaim;
+	struct fault fault;
+	/* Closed: nothing may leave / nothing may come in.  Order: reclaim first. */
+	struct gate reclaim_gate, fault_gate;
+
+	struct event request_event;
+	struct request request[NR_REQUESTS];
+	char *request_text;
+	struct atomic32 frozen; /* between REQ_FREEZE_RECLAIM and REQ_THAW */
+
+	struct watch watch[NR_WATCHES];
+	struct callback callback[NR_CALLBACKS];
+	struct event callback_event;
+	struct atomic32 purge;
+
+	/* threads; each struct task is large (codec) and touched only when used */
+	struct task request_task, kswapd_task, ticker_task;
+	struct fault_thread fault_thread[PAGER_MAX_QUEUES];
+	u8 *request_buf, *kswapd_buf;
+	int statm_fd; /* (ticker) */
+	u64 nr_ticks; /* (ticker) */
+	struct atomic64 map_cursor; /* next queue for a new range */
+
+	/* fork: descriptors received for the child, in the program's table */
+	int fork_fd[1 + 2 * STORE_MAX_FILES];
+	void (*fork_touch)(void *ctx);
+	void *fork_touch_ctx;
+};
+
+/* ---- request.c ------------------------------------------------------------ */
+
+struct request *request_get(struct engine *e, enum request_op op);
+/* Post, sleep until it is done; its result.  The slot stays claimed. */
+s64 request_run(struct engine *e, struct request *rq);
+void request_put(struct request *rq);
+/* The common case: up to 6 words in, one result, *ret_value may be NULL. */
+s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_args,
+		 u64 *ret_value);
+void request_main(struct thread *self);
+/* One request, on the request thread. */
+void request_serve(struct engine *e, struct request *rq);
+
+/* ---- start.c ---------------------------------------------------------------- */
+
+/* On the request thread. */
+int engine_open_all(struct engine *e, int dev_fd);
+int engine_start_threads(struct engine *e);
+int engine_adopt_all(struct engine *e);
+/* Tests: the other threads end, descriptors are closed. */
+void engine_close_all(struct engine *e);
+void engine_set_why(struct engine *e, const char *cause, int err, const char *hint);
+_Noreturn void engine_fatal(void *ctx, const char *reason);
+/* Passive: start when what is mapped could exceed the limit. */
+int engine_start_if_needed(struct engine *e);
+
+/* ---- aspace.c: the work behind the front door, request thread or passive ------- */
+
+s64 aspace_mmap(struct engine *e, struct memcg_id id, u64 addr, u64 len, int prot, int flags,
+		u64 *ret_addr);
+s64 aspace_adopt(struct engine *e, struct memcg_id id, u64 addr, u64 len);
+s64 aspace_munmap(struct engine *e, u64 addr, u64 len);
+s64 aspace_discard(struct engine *e, u64 addr, u64 len);
+s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags, u64 new_addr,
+		  u64 *ret_addr);
+s64 aspace_release(struct engine *e, u64 addr, u64 len);
+s64 aspace_forget(struct engine *e, u64 addr, u64 len);
+s64 aspace_dontfork(struct engine *e, u64 addr, u64 len, bool dontfork);
+s64 aspace_advise(struct engine *e, u64 addr, u64 len, enum engine_advice advice);
+s64 aspace_pin(struct engine *e, u64 addr, u64 len, bool pin);
+
+/* ---- group.c ------------------------------------------------------------------- */
+
+s64 group_remove(struct engine *e, struct memcg_id id);
+s64 group_watch_add(struct engine *e, struct memcg_id id, u32 mask, int fd, u64 *ret_watch);
+s64 group_watch_del(struct engine *e, u32 n);
+void group_set_upcalls(struct engine *e);
+/* Ticker: write the eventfds of watches that are pending. */
+void group_deliver_events(struct engine *e);
+u64 group_ask_first(void *ctx, struct memcg_id id, u64 bytes);
+bool group_oom(void *ctx, struct memcg_id id);
+
+/* ---- fork.c --------------------------------------------------------------------- */
+
+s64 fork_freeze_faults(struct engine *e, struct request *rq);
+s64 fork_thaw(struct engine *e);
+s64 fork_child_restart(struct engine *e);
+
+/* ---- ticker.c ---------------------------------------------------------------------- */
+
+void ticker_main(struct thread *self);
+/* Anonymous resident bytes of the process, the OS's figure; 0 when unknown. */
+u64 ticker_anon_rss(struct engine *e);
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.c - work handed from application threads to the request thread.
+ *
+ * An application thread's stack, arguments and results may be managed memory,
+ * so it holds no engine lock and the engine reads nothing of it: arguments are
+ * copied into a request in engine memory, the caller sleeps on its state word.
+ *
+ *   FREE -> CLAIMED -> POSTED (caller) -> DONE (request thread) -> FREE (caller)
+ *
+ * A caller that never comes back (longjmp out of a signal handler) leaks one of
+ * NR_REQUESTS slots.  Between freeze and thaw (fork) only the forking thread's
+ * requests are served.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+#include "base/os.h"
+
+struct request *request_get(struct engine *e, enum request_op op)
+{
+	for (;;) {
+		for (u32 i = 0; i < NR_REQUESTS; i++) {
+			struct request *rq = &e->request[i];
+
+			if (atomic32_peek(&rq->state) != REQUEST_FREE ||
+			    !atomic32_cas(&rq->state, REQUEST_FREE, REQUEST_CLAIMED))
+				continue;
+			rq->op = op;
+			memset(rq->arg, 0, sizeof(rq->arg));
+			rq->text = e->request_text + (size_t)i * REQUEST_TEXT;
+			rq->text_len = 0;
+			rq->value = 0;
+			return rq;
+		}
+		os_sched_yield();
+	}
+}
+
+s64 request_run(struct engine *e, struct request *rq)
+{
+	atomic32_store(&rq->state, REQUEST_POSTED);
+	event_signal(&e->request_event);
+	while (atomic32_load(&rq->state) == REQUEST_POSTED)
+		futex_wait(&rq->state, REQUEST_POSTED, SYNC_FOREVER, false);
+	return rq->result;
+}
+
+void request_put(struct request *rq)
+{
+	atomic32_store(&rq->state, REQUEST_FREE);
+}
+
+s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_args, u64 *ret_value)
+{
+	struct request *rq = request_get(e, op);
+	s64 result;
+
+	memcpy(rq->arg, arg, nr_args * sizeof(*arg));
+	result = request_run(e, rq);
+	if (ret_value)
+		*ret_value = rq->value;
+	request_put(rq);
+	return result;
+}
+
+static bool is_fork_op(u32 op)
+{
+	return op == REQ_FREEZE_FAULTS || op == REQ_THAW || op == REQ_CHILD;
+}
+
+/* One pass over the slots; true if anything was done. */
+static bool serve_posted(struct engine *e)
+{
+	bool any = false;
+
+	for (u32 i = 0; i < NR_REQUESTS; i++) {
+		struct request *rq = &e->request[i];
+
+		if (atomic32_load(&rq->state) != REQUEST_POSTED)
+			continue;
+		if (atomic32_peek(&e->frozen) && !is_fork_op(rq->op))
+			continue;
+		request_serve(e, rq);
+		atomic32_store(&rq->state, REQUEST_DONE);
+		futex_wake(&rq->state, 1, false);
+		any = true;
+	}
+	return any;
+}
+
+void request_main(struct thread *self)
+{
+	struct engine *e = self->arg;
+
+	for (;;) {
+		u32 seq = event_seq(&e->request_event);
+
+		if (serve_posted(e))
+			continue;
+		if (atomic32_load(&e->reclaim.stop))
+			return;
+		event_wait(&e->request_event, seq, NSEC_PER_SEC);
+	}
+}
+
+static s64 serve_aspace(struct engine *e, struct request *rq)
+{
+	u64 *a = rq->arg;
+
+	switch (rq->op) {
+	case REQ_MMAP:
+		return aspace_mmap(e, (struct memcg_id){ (u32)a[0] }, a[1], a[2], (int)a[3],
+				   (int)a[4], &rq->value);
+	case REQ_ADOPT:
+		return aspace_adopt(e, (struct memcg_id){ (u32)a[0] }, a[1], a[2]);
+	case REQ_MUNMAP:
+		return aspace_munmap(e, a[0], a[1]);
+	case REQ_DISCARD:
+		return aspace_discard(e, a[0], a[1]);
+	case REQ_MREMAP:
+		return aspace_mremap(e, a[0], a[1], a[2], (int)a[3], a[4], &rq->value);
+	case REQ_RELEASE:
+		return aspace_release(e, a[0], a[1]);
+	case REQ_FORGET:
+		return aspace_forget(e, a[0], a[1]);
+	case REQ_DONTFORK:
+		return aspace_dontfork(e, a[0], a[1], a[2]);
+	case REQ_ADVISE:
+		return aspace_advise(e, a[0], a[1], (enum engine_advice)a[2]);
+	case REQ_PIN:
+	case REQ_UNPIN:
+		return aspace_pin(e, a[0], a[1], rq->op == REQ_PIN);
+	default:
+		return -ENOSYS;
+	}
+}
+
+static s64 serve_knob(struct engine *e, struct request *rq)
+{
+	struct memcg_id id = { (u32)rq->arg[0] };
+	struct fmt out;
+	int err;
+
+	if (rq->op == REQ_KNOB_WRITE)
+		return knob_write(e->tree, id, rq->name, rq->text, rq->text_len);
+	fmt_init(&out, rq->text, REQUEST_TEXT);
+	err = knob_read(e->tree, id, rq->name, &out);
+	rq->text_len = min_of(out.len, (size_t)REQUEST_TEXT - 1);
+	return err;
+}
+
+static s64 serve_group(struct engine *e, struct request *rq)
+{
+	struct memcg_id id = { (u32)rq->arg[0] }, made;
+	int err;
+
+	switch (rq->op) {
+	case REQ_GROUP_CREATE:
+		err = memcg_create(e->tree, id, rq->name, &made);
+		if (!err)
+			rq->value = made.v;
+		return err;
+	case REQ_GROUP_REMOVE:
+		return group_remove(e, id);
+	case REQ_WATCH_ADD:
+		return group_watch_add(e, id, (u32)rq->arg[1], (int)rq->arg[2], &rq->value);
+	case REQ_WATCH_DEL:
+		return group_watch_del(e, (u32)rq->arg[0]);
+	default:
+		return serve_knob(e, rq);
+	}
+}
+
+static s64 serve_fork(struct engine *e, struct request *rq)
+{
+	switch (rq->op) {
+	case REQ_FREEZE_RECLAIM:
+		gate_close(&e->reclaim_gate);
+		atomic32_store(&e->frozen, 1);
+		return 0;
+	case REQ_FREEZE_FAULTS:
+		return fork_freeze_faults(e, rq);
+	case REQ_THAW:
+		return fork_thaw(e);
+	default:
+		return fork_child_restart(e);
+	}
+}
+
+static s64 serve_start(struct engine *e)
+{
+	int err = engine_open_all(e, -1);
+
+	if (!err)
+		err = engine_start_threads(e);
+	return err ? err : engine_adopt_all(e);
+}
+
+void request_serve(struct engine *e, struct request *rq)
+{
+	if (rq->op == REQ_START)
+		rq->result = serve_start(e);
+	else if (rq->op < REQ_GROUP_CREATE)
+		rq->result = serve_aspace(e, rq);
+	else if (rq->op < REQ_FREEZE_RECLAIM)
+		rq->result = serve_group(e, rq);
+	else if (rq->op < REQ_CHECK)
+		rq->result = serve_fork(e, rq);
+	else if (rq->op == REQ_CHECK)
+		engine_check(e);
+	else
+		engine_close_all(e);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * start.c - from passive to running.
+ *
+ * An application thread starts the request thread and waits; everything else
+ * happens there: a private descriptor table (so that no close(), fork or exec of
+ * the program reaches our descriptors, findings 1), the pager, the other
+ * threads, then adoption of every range recorded so far.  Fault threads run
+ * before the first range is registered: other threads may fault at once.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+#include "base/os.h"
+
+#define FRAMES_MIN 4096u
+#define FRAMES_MAX (1u << 18) /* 1 GiB of address space */
+
+void engine_set_why(struct engine *e, const char *cause, int err, const char *hint)
+{
+	fmt_str(e->why, sizeof(e->why), "%s (error %d): %s", cause, -err, hint);
+}
+
+void engine_fatal(void *ctx, const char *reason)
+{
+	struct engine *e = ctx;
+	struct member_info *m = e->tree ? member_self(e->tree) : NULL;
+
+	if (m)
+		fmt_str(m->last_words, sizeof(m->last_words), "%s", reason);
+	if (e->fatal)
+		e->fatal(e->fatal_ctx, reason);
+	os_abort(reason);
+}
+
+/* A table of our own, empty: descriptors 0, 1 and 2 are closed there too, lest
+ * our copy of a pipe keep its reader waiting. */
+static int private_fd_table(void)
+{
+	int err = os_unshare(CLONE_FILES);
+
+	if (err)
+		return err;
+	return os_close_range(0, UINT32_MAX);
+}
+
+static int open_pager(struct engine *e, int dev_fd)
+{
+	struct pager *p = &e->mm.pager;
+	int err = p->ops->open(p, e->nr_fault_threads, dev_fd);
+
+	if (err)
+		engine_set_why(e, "userfaultfd is not available", err,
+			       "run as root, or: chmod 0666 /dev/userfaultfd, or: "
+			       "sysctl vm.unprivileged_userfaultfd=1; see quire doctor");
+	return err;
+}
+
+int engine_open_all(struct engine *e, int dev_fd)
+{
+	int err = private_fd_table();
+
+	if (err) {
+		engine_set_why(e, "cannot make a private descriptor table", err, "a seccomp filter?");
+		return err;
+	}
+	err = open_pager(e, dev_fd);
+	if (err)
+		return err;
+	e->statm_fd = os_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
+	if (e->mm.frames.base)
+		return frames_register(&e->mm.frames);
+	err = frames_init(&e->mm.frames, &e->mm.meta, &e->mm.pager, FRAMES_MAX);
+	if (err == -ENOMEM)
+		err = frames_init(&e->mm.frames, &e->mm.meta, &e->mm.pager, FRAMES_MIN);
+	if (err)
+		engine_set_why(e, "no address space for frames", err, "raise RLIMIT_AS (ulimit -v)");
+	return err;
+}
+
+static int start_one(struct engine *e, struct task *t, const char *name,
+		     void (*fn)(struct thread *self), void *arg)
+{
+	t->thread.name = name;
+	t->thread.fn = fn;
+	t->thread.arg = arg;
+	t->engine = e;
+	return thread_start(&t->thread);
+}
+
+int engine_start_threads(struct engine *e)
+{
+	int err = 0;
+
+	for (u32 q = 0; q < e->nr_fault_threads && !err; q++) {
+		struct fault_thread *ft = &e->fault_thread[q];
+
+		ft->f = &e->fault;
+		ft->queue = q;
+		err = start_one(e, &ft->task, "quire/fault", fault_thread_main, ft);
+	}
+	if (!err) {
+		e->kswapd_task.buf = e->kswapd_buf;
+		err = start_one(e, &e->kswapd_task, "quire/kswapd", kswapd_main, &e->reclaim);
+	}
+	if (!err)
+		err = start_one(e, &e->ticker_task, "quire/ticker", ticker_main, e);
+	if (err)
+		engine_set_why(e, "cannot start a thread", err, "RLIMIT_NPROC, memory or seccomp?");
+	return err;
+}
+
+/* On the request thread: descriptors are known only in its table. */
+void engine_close_all(struct engine *e)
+{
+	atomic32_store(&e->reclaim.stop, 1);
+	event_signal(&e->reclaim.wake);
+	event_signal(&e->fault.timer_wake);
+	event_signal(&e->callback_event);
+	thread_join(&e->kswapd_task.thread);
+	thread_join(&e->ticker_task.thread);
+	for (u32 q = 0; q < e->nr_fault_threads; q++)
+		thread_join(&e->fault_thread[q].task.thread);
+	if (e->zswap.store)
+		store_close(e->zswap.store);
+	e->zswap.store = NULL;
+	os_close(e->statm_fd);
+	e->mm.pager.ops->close(&e->mm.pager);
+}
+
+int engine_adopt_all(struct engine *e)
+{
+	struct region r;
+	u64 at = 0;
+	int err = 0;
+
+	mutex_lock(&e->passive_lock);
+	while (!err && region_next(&e->mm.regions, at, &r)) {
+		at = r.end;
+		err = adopt_range(&e->fault, &e->request_task, &r);
+		if (err == -EBUSY) {
+			/* The program's own userfaultfd has it: leave it alone. */
+			err = region_cut(&e->mm.regions, r.start, r.end);
+			continue;
+		}
+		if (!err)
+			err = region_set_flags(&e->mm.regions, r.start, r.end, REGION_REGISTERED,
+					       0);
+	}
+	atomic32_store(&e->state, err ? ENGINE_FAILED : ENGINE_RUNNING);
+	mutex_unlock(&e->passive_lock);
+	futex_wake(&e->state, UINT32_MAX, false);
+	kswapd_wake(&e->reclaim);
+	return err;
+}
+
+static int wait_for_starter(struct engine *e)
+{
+	while (atomic32_load(&e->state) == ENGINE_STARTING)
+		futex_wait(&e->state, ENGINE_STARTING, SYNC_FOREVER, false);
+	return engine_running(e) ? 0 : -EPERM;
+}
+
+int engine_start(struct engine *e)
+{
+	struct task *t = &e->request_task;
+	s64 err;
+
+	if (engine_running(e))
+		return 0;
+	if (!atomic32_cas(&e->state, ENGINE_PASSIVE, ENGINE_STARTING))
+		return wait_for_starter(e);
+	t->buf = e->request_buf;
+	err = start_one(e, t, "quire/request", request_main, e);
+	if (!err)
+		err = request_call(e, REQ_START, NULL, 0, NULL);
+	if (err) {
+		atomic32_store(&e->state, ENGINE_FAILED);
+		futex_wake(&e->state, UINT32_MAX, false);
+	}
+	return (int)err;
+}
+
+/* Bytes above which the engine must run: the smallest limit that applies, less
+ * what a program needs outside managed memory before anybody counts it. */
+static u64 start_threshold(struct engine *e)
+{
+	u64 limit = PAGE_COUNTER_MAX;
+
+	for (struct memcg_id id = e->home; id.v; id = memcg_parent(e->tree, id)) {
+		limit = min_of(limit, memcg_limit(e->tree, id, COUNTER_MEMORY));
+		limit = min_of(limit, memcg_high(e->tree, id, COUNTER_MEMORY));
+	}
+	if (limit == PAGE_COUNTER_MAX)
+		return UINT64_MAX;
+	limit <<= PAGE_SHIFT;
+	return limit - limit / 8 > 2 * MIB ? limit - limit / 8 - 2 * MIB : 0;
+}
+
+int engine_start_if_needed(struct engine *e)
+{
+	if (engine_running(e))
+		return 0;
+	if ((e->flags & ENGINE_LAZY) &&
+	    atomic64_peek(&e->mm.regions.bytes) <= start_threshold(e))
+		return 0;
+	return engine_start(e);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ticker.c - every 100 ms: what nobody tells us, what is late, what to record.
+ *
+ * Owns: the charge of memory outside pages (metadata, pool slack, unmanaged
+ * RSS), wake-ups of throttled threads, delivery of events, the watchdog, this
+ * process's record in the segment.
+ * The watchdog counts its own ticks, not the clock: Ctrl-Z, a debugger or a
+ * suspended machine stop it together with the faults it watches.
+ */
+#include <fcntl.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+#include "base/os.h"
+
+#define TICK_NS (100 * NSEC_PER_MSEC)
+
+u64 ticker_anon_rss(struct engine *e)
+{
+	char buf[128];
+	u64 field[3] = { 0 };
+	u32 n = 0;
+	long len = os_pread(e->statm_fd, buf, sizeof(buf) - 1, 0);
+
+	for (long i = 0; i < len && n < ARRAY_SIZE(field); i++) {
+		if (buf[i] >= '0' && buf[i] <= '9')
+			field[n] = field[n] * 10 + (u64)(buf[i] - '0');
+		else
+			n++;
+	}
+	/* size resident shared: the difference is anonymous */
+	return field[1] > field[2] ? (field[1] - field[2]) << PAGE_SHIFT : 0;
+}
+
+/* Managed pages of this process, mapped or in frames. */
+static u64 managed_pages(struct engine *e)
+{
+	return memcg_stat_read(e->tree, MEMCG_ROOT, MEMCG_STAT_ANON) +
+	       memcg_stat_read(e->tree, MEMCG_ROOT, MEMCG_STAT_FRAMES);
+}
+
+static void charge_overhead(struct engine *e)
+{
+	u64 pool = zspool_bytes(e->zswap.pool), objects = zspool_object_bytes(e->zswap.pool);
+	u64 meta = stat_read(&e->mm.meta.bytes);
+	u64 slack = pool > objects ? pool - objects : 0;
+	u64 anon = ticker_anon_rss(e) >> PAGE_SHIFT;
+	u64 ours = managed_pages(e) + (pool + meta) / PAGE_SIZE;
+
+	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_KERNEL, (meta + slack) >> PAGE_SHIFT);
+	if (e->flags & ENGINE_COUNT_UNMANAGED)
+		memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED,
+				   anon > ours ? anon - ours : 0);
+}
+
+/* Quantiles over all faults that had to fetch bytes. */
+static void record_member(struct engine *e)
+{
+	struct member_info *m = member_self(e->tree);
+	struct hist all;
+	u64 anon = ticker_anon_rss(e);
+
+	if (!m)
+		return;
+	memset(&all, 0, sizeof(all));
+	hist_merge(&all, &e->fault.latency[FAULT_SOFT]);
+	hist_merge(&all, &e->fault.latency[FAULT_ZSWAP]);
+	hist_merge(&all, &e->fault.latency[FAULT_STORE]);
+	m->nr_faults = hist_total(&all);
+	m->fault_ns[0] = hist_quantile(&all, 5000);
+	m->fault_ns[1] = hist_quantile(&all, 9900);
+	m->fault_ns[2] = hist_quantile(&all, 9990);
+	m->fault_ns[3] = stat_read(&all.max);
+	m->peak_anon = max_of(m->peak_anon, anon);
+}
+
+/* A fault older than WATCHDOG_TICKS of our ticks means we hang: say so and end. */
+static void watch_faults(struct engine *e, u64 now_ns, u32 *late_ticks)
+{
+	u64 addr = 0, age = fault_oldest_ns(&e->fault, now_ns, &addr);
+	char text[160];
+
+	for (u32 q = 0; q < e->nr_fault_threads; q++) {
+		u64 since = atomic64_peek(&e->fault_thread[q].busy_since);
+
+		if (since && now_ns > since)
+			age = max_of(age, now_ns - since);
+	}
+	*late_ticks = age > TICK_NS ? *late_ticks + 1 : 0;
+	if (*late_ticks < WATCHDOG_TICKS)
+		return;
+	fmt_str(text, sizeof(text), "quire: a fault at 0x%llx is not served for %u ticks\n",
+		(unsigned long long)addr, *late_ticks);
+	engine_fatal(e, text);
+}
+
+void ticker_main(struct thread *self)
+{
+	struct engine *e = self->arg;
+	u64 next_tick = 0;
+	u32 late_ticks = 0;
+
+	while (!atomic32_load(&e->reclaim.stop)) {
+		u32 seq = event_seq(&e->fault.timer_wake);
+		u64 now = os_now_ns();
+		u64 next = fault_run_timers(&e->fault, now);
+
+		group_deliver_events(e);
+		if (now >= next_tick) {
+			e->nr_ticks++;
+			next_tick = now + TICK_NS;
+			charge_overhead(e);
+			record_member(e);
+			watch_faults(e, now, &late_ticks);
+		}
+		event_wait(&e->fault.timer_wake, seq, min_of(next, next_tick - now));
+	}
+}
