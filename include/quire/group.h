@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * group.h - groups: make, find, walk, remove.
+ *
+ * A group is a node of the tree, named by a path of names ("web/api").  What it
+ * uses counts for itself and for every group above it; a limit anywhere on the
+ * way up holds.  Limits and figures are its files (stat.h).
+ *
+ * A handle (struct quire_group *) is a name, not a reference: it needs no
+ * closing, the same group always has the same handle, and it is good until the
+ * group is removed or its tree closed.  Calls with the handle of a removed
+ * group return -ENODEV (or 0 bytes, for figures) until the tree makes a new
+ * group in its place.
+ *
+ * Sources: cgroup-v2: "Organizing Processes and Threads"; names as there,
+ * restricted to [A-Za-z0-9._@-].
+ */
+#ifndef QUIRE_GROUP_H
+#define QUIRE_GROUP_H
+
+#include <quire/common.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Longest name, with its terminating zero. */
+#define QUIRE_NAME_MAX 64
+/* Longest path, with its terminating zero. */
+#define QUIRE_PATH_MAX 1024
+
+/* quire_root - the tree's first group.  Never fails.  Signal safe. */
+struct quire_group *quire_root(struct quire *q);
+
+/*
+ * quire_group_create - make group `name` below `parent`, without limits.
+ *
+ * name: 1 to 63 characters of A-Z a-z 0-9 . _ @ -, and not "." or "..".
+ * 0, or -EINVAL (the name), -EEXIST, -E2BIG (16 levels deep already), -ENOSPC
+ * (the tree is full), -ENODEV (parent was removed), -ENOMEM.
+ */
+int QUIRE_MUST_CHECK quire_group_create(struct quire_group *parent, const char *name,
+					struct quire_group **ret_group);
+
+/*
+ * quire_group_open - find a group by its path below the root of q.
+ *
+ * path: "web/api", "/web/api" and "web//api/" are the same; "" and "/" are the
+ * root.  0, -EINVAL (not a path), -ENAMETOOLONG, -ENOENT.
+ */
+int QUIRE_MUST_CHECK quire_group_open(struct quire *q, const char *path,
+				      struct quire_group **ret_group);
+
+/*
+ * quire_group_make - as quire_group_open(), creating what is missing.
+ *
+ * Errors of both.  After an error the groups made on the way stay.
+ */
+int QUIRE_MUST_CHECK quire_group_make(struct quire *q, const char *path,
+				      struct quire_group **ret_group);
+
+/*
+ * quire_group_remove - take an empty group out of the tree.
+ *
+ * Its handle ends.  What is still charged to it (copies kept in compressed
+ * memory) is from now on its parent's.  Takes the same time however much that
+ * is, and waits for no memory.
+ * 0, or -EBUSY: it has groups, regions, heaps or processes; -EPERM: the root;
+ * -ENODEV.
+ */
+int QUIRE_MUST_CHECK quire_group_remove(struct quire_group *group);
+
+/*
+ * quire_group_next - walk a subtree, parents before their children.
+ *
+ * prev: NULL to begin, then what the last call returned.  NULL: the end.
+ * Groups made or removed meanwhile may be missed; prev must not have been
+ * removed.  `top` itself comes first.
+ */
+struct quire_group *quire_group_next(struct quire_group *top, struct quire_group *prev);
+
+/* quire_group_parent - the group above; NULL for the root or a removed group. */
+struct quire_group *quire_group_parent(struct quire_group *group);
+
+/*
+ * quire_group_path - the path below the root of its tree, "/" for the root.
+ *
+ * Writes at most size bytes, terminating zero included (nothing for size 0).
+ * Returns the length of the whole path without it, as snprintf(3) does;
+ * 0 for a removed group.
+ */
+size_t quire_group_path(struct quire_group *group, char *buf, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

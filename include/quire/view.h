@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view.h - reading a tree from outside: `quire run --stats`, `quire top`.
+ *
+ * The tree of a run lies in a file (a memfd, or one below
+ * $XDG_RUNTIME_DIR/quire).  A view maps it read only.  Nothing in it is
+ * trusted: every index is checked, so a process that scribbles over its tree
+ * can make the figures wrong but nothing else.  The tree outlives its
+ * processes: what a killed one has used can still be read.
+ */
+#ifndef QUIRE_VIEW_H
+#define QUIRE_VIEW_H
+
+#include <quire/common.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct quire_view;
+
+/*
+ * quire_view_open - look at the tree in descriptor fd, which stays the caller's.
+ *
+ * 0, -EBADMSG (not a tree, or of another version; also: nobody has made one in
+ * it yet), -ENOMEM, or the error of mmap(2).
+ */
+int QUIRE_MUST_CHECK quire_view_open(int fd, struct quire_view **ret_view);
+void quire_view_close(struct quire_view *view);
+
+/*
+ * quire_view_read - as quire_read(), of the group with this path.
+ *
+ * Also -ENOENT: no such group.
+ */
+int QUIRE_MUST_CHECK quire_view_read(struct quire_view *view, const char *path, const char *file,
+				     char *buf, size_t size, size_t *ret_len);
+
+/*
+ * quire_view_next - walk all groups, parents first.
+ *
+ * path: "" to begin with, then what the last call left there; receives the next
+ * path ("/" for the root).  0, -ENOENT at the end or when the group of `path`
+ * is gone, -ENAMETOOLONG.
+ */
+int QUIRE_MUST_CHECK quire_view_next(struct quire_view *view, char *path, size_t size);
+
+/* One process that is or was attached to the tree. */
+struct quire_member {
+	size_t size; /* sizeof(struct quire_member) */
+	int pid;
+	char comm[16]; /* name of its program */
+	char group[256]; /* path of its own group; "" if that was removed */
+	uint64_t start_ns, end_ns; /* CLOCK_MONOTONIC; end 0: still there, or killed */
+	uint64_t peak_anon; /* most anonymous memory, by the system's figures */
+	uint64_t nr_faults; /* that had to read or decompress */
+	uint64_t fault_ns[4]; /* of those: median, 99 %, 99.9 %, longest */
+	char pager[16]; /* "": paging never had to start */
+	char store_dir[256]; /* "": no swap file was needed */
+	char last_words[128]; /* why it was ended, if quire did it */
+};
+
+/*
+ * quire_view_member - the n-th process; -ENOENT past the end, -EINVAL (size).
+ */
+int QUIRE_MUST_CHECK quire_view_member(struct quire_view *view, unsigned int n,
+				       struct quire_member *ret_member);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * heap_hooks.c - where an arena's extents come from and go to.
+ *
+ * Owns the mapping of jemalloc's extent operations to the engine's.  An extent
+ * that an arena does not need any more is discarded but kept mapped, so that a
+ * mapping is reused instead of cut up; large ones are unmapped, since a range
+ * has metadata of its own as long as it exists.
+ *
+ * The hooks run on application threads under jemalloc's locks.  The engine
+ * never takes those, so waiting for it here is safe.
+ *
+ * See also: engine/engine.h, api/heap.c.
+ */
+#include "api/heap_hooks.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+/* Unmap what is at least this large; keep smaller extents mapped. */
+#define UNMAP_MIN (8 * MIB)
+
+static struct heap_hooks *hooks_of(extent_hooks_t *hooks)
+{
+	return container_of(hooks, struct heap_hooks, hooks);
+}
+
+/* Map more than needed and cut both ends off. */
+static void *map_aligned(struct heap_hooks *h, size_t size, size_t align)
+{
+	const int prot = PROT_READ | PROT_WRITE;
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uintptr_t start, at;
+	size_t len, behind;
+	void *addr;
+
+	if (engine_mmap(h->e, h->id, NULL, size, prot, flags, &addr) < 0)
+		return NULL;
+	if (!((uintptr_t)addr & (align - 1)))
+		return addr;
+	if (engine_munmap(h->e, addr, size) < 0)
+		return NULL;
+	len = size + align - PAGE_SIZE;
+	if (len < size || engine_mmap(h->e, h->id, NULL, len, prot, flags, &addr) < 0)
+		return NULL;
+	start = (uintptr_t)addr;
+	at = align_up(start, align);
+	behind = start + len - (at + size);
+	/* A rest that stays mapped is address space lost, nothing else. */
+	if (at > start && engine_munmap(h->e, addr, at - start) < 0)
+		return (void *)at;
+	if (behind && engine_munmap(h->e, (void *)(at + size), behind) < 0)
+		return (void *)at;
+	return (void *)at;
+}
+
+static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, size_t align,
+			  bool *zero, bool *commit, unsigned int arena)
+{
+	struct heap_hooks *h = hooks_of(hooks);
+	void *addr;
+
+	(void)arena;
+	if (new_addr) {
+		/* Exactly there or not at all; jemalloc can do without. */
+		if (engine_mmap(h->e, h->id, new_addr, size, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+				&addr) < 0)
+			return NULL;
+	} else {
+		addr = map_aligned(h, size, max_of(align, PAGE_SIZE));
+		if (!addr)
+			return NULL;
+	}
+	*zero = true;
+	*commit = true;
+	return addr;
+}
+
+/* True: refused, jemalloc keeps the mapping and purges it. */
+static bool extent_dalloc(extent_hooks_t *hooks, void *addr, size_t size, bool committed,
+			  unsigned int arena)
+{
+	(void)committed;
+	(void)arena;
+	return size < UNMAP_MIN || engine_munmap(hooks_of(hooks)->e, addr, size) < 0;
+}
+
+static void extent_destroy(extent_hooks_t *hooks, void *addr, size_t size, bool committed,
+			   unsigned int arena)
+{
+	(void)committed;
+	(void)arena;
+	if (engine_munmap(hooks_of(hooks)->e, addr, size) < 0)
+		return; /* nothing can be done: it stays mapped, unused */
+}
+
+static bool extent_purge_forced(extent_hooks_t *hooks, void *addr, size_t size, size_t offset,
+				size_t length, unsigned int arena)
+{
+	(void)size;
+	(void)arena;
+	return engine_discard(hooks_of(hooks)->e, (char *)addr + offset, length) < 0;
+}
+
+/* Ranges of the engine may be cut and joined anywhere. */
+static bool extent_split(extent_hooks_t *hooks, void *addr, size_t size, size_t size_a,
+			 size_t size_b, bool committed, unsigned int arena)
+{
+	(void)hooks, (void)addr, (void)size, (void)size_a, (void)size_b;
+	(void)committed, (void)arena;
+	return false;
+}
+
+static bool extent_merge(extent_hooks_t *hooks, void *addr_a, size_t size_a, void *addr_b,
+			 size_t size_b, bool committed, unsigned int arena)
+{
+	(void)hooks, (void)addr_a, (void)size_a, (void)addr_b, (void)size_b;
+	(void)committed, (void)arena;
+	return false;
+}
+
+void heap_hooks_init(struct heap_hooks *h, struct engine *e, struct memcg_id id)
+{
+	*h = (struct heap_hooks){
+		.hooks = {
+			.alloc = extent_alloc,
+			.dalloc = extent_dalloc,
+			.destroy = extent_destroy,
+			.purge_forced = extent_purge_forced,
+			.split = extent_split,
+			.merge = extent_merge,
+		},
+		.e = e,
+		.id = id,
+	};
+}
+
+int heap_arena_create(struct heap_hooks *h, unsigned int *ret_arena)
+{
+	/* jemalloc 5.3's arena_config_t, which its public header lacks. */
+	struct {
+		extent_hooks_t *extent_hooks;
+		bool metadata_use_hooks;
+	} config = { &h->hooks, false };
+	size_t size = sizeof(*ret_arena);
+	int err;
+
+	err = qje_mallctl("experimental.arenas_create_ext", ret_arena, &size, &config,
+			  sizeof(config));
+	if (err == EAGAIN)
+		return -ENOSPC;
+	return err ? -ENOMEM : 0;
+}
+
+/* "arena.<arena>.<what>" */
+static void arena_control(unsigned int arena, const char *what)
+{
+	char name[40];
+
+	fmt_str(name, sizeof(name), "arena.%u.%s", arena, what);
+	(void)qje_mallctl(name, NULL, NULL, NULL, 0);
+}
+
+void heap_arena_destroy(unsigned int arena)
+{
+	arena_control(arena, "destroy");
+}
+
+void heap_arena_purge(unsigned int arena)
+{
+	arena_control(arena, "purge");
+}
