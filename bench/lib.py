@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: the kernel as a rival, facts, medians, tables."""
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("QUIRE_BUILD", ROOT / "build"))
+QUIRE = BUILD / "quire"
+MIB = 1 << 20
+ZSWAP = pathlib.Path("/sys/module/zswap/parameters")
+# mkswap and swapon are there, not on every user's PATH
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+
+def die(text):
+    sys.exit(f"bench: {text}")
+
+
+def size(text):
+    """64M -> bytes."""
+    units = {"K": 10, "M": 20, "G": 30}
+    if text[-1:].upper() in units:
+        return int(text[:-1]) << units[text[-1].upper()]
+    return int(text)
+
+
+def program(name, scratch):
+    """A program of bench/: the built one, or compiled here from its source."""
+    source = ROOT / "bench" / f"{name}.c"
+    built = BUILD / "bench" / name
+    if built.exists() and built.stat().st_mtime > source.stat().st_mtime:
+        return str(built)
+    made = os.path.join(scratch, name)
+    subprocess.run(["cc", "-O2", "-o", made, str(source), "-lm", "-lpthread", "-ldl"],
+                   check=True)
+    return made
+
+
+def facts(argv):
+    """Lines that say what the figures belong to."""
+    def first(command):
+        try:
+            return subprocess.run(command, capture_output=True, text=True,
+                                  cwd=ROOT).stdout.strip() or "?"
+        except OSError:
+            return "?"
+
+    cpu = "?"
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
+    total = next(int(line.split()[1]) for line in open("/proc/meminfo")
+                 if line.startswith("MemTotal:"))
+    commit = first(["git", "rev-parse", "--short", "HEAD"])
+    if first(["git", "status", "--porcelain"]) != "?":
+        commit += " with local changes"
+    return [f"machine: {os.cpu_count()} cores, {cpu}, {total >> 20} GiB",
+            f"kernel: {os.uname().release}",
+            f"commit: {commit}",
+            f"command: {' '.join(argv)}",
+            f"date: {time.strftime('%Y-%m-%d')}"]
+
+
+def median(values):
+    return statistics.median(values) if values else float("nan")
+
+
+def spread(values):
+    """(largest - smallest) / median, in percent."""
+    middle = median(values)
+    return 100 * (max(values) - min(values)) / middle if values and middle else float("nan")
+
+
+def key_values(text):
+    """The last line of key=value words, numbers as numbers."""
+    got = {}
+    for word in text.strip().splitlines()[-1].split():
+        key, _, value = word.partition("=")
+        try:
+            got[key] = float(value)
+        except ValueError:
+            got[key] = value
+    return got
+
+
+def table(head, rows, out):
+    out.write("| " + " | ".join(head) + " |\n")
+    out.write("|" + "|".join("---" if i == 0 else "---:" for i in range(len(head))) + "|\n")
+    for row in rows:
+        out.write("| " + " | ".join(row) + " |\n")
+
+
+class Kernel:
+    """A memory group (cgroup v1) with a limit, zswap and a swap file of its own.
+
+    Swap is on only while a command runs: a daemon of the machine may push cold
+    pages of anybody into it.  close() undoes everything; use as a context.
+    """
+
+    def __init__(self, directory, swap_bytes, compressor):
+        why = self.why_not()
+        if why:
+            die(f"no kernel side here: {why}")
+        self.saved, self.group, self.swap, self.swap_on = {}, None, None, False
+        self.kills = 0
+        try:
+            fd, self.swap = tempfile.mkstemp(prefix="quire-bench-swap.", dir=directory)
+            os.posix_fallocate(fd, 0, swap_bytes)
+            os.close(fd)
+            subprocess.run(["mkswap", "-q", self.swap], check=True,
+                           stdout=subprocess.DEVNULL)
+            for name, value in (("compressor", compressor), ("enabled", "Y")):
+                self.saved[name] = (ZSWAP / name).read_text().strip()
+                (ZSWAP / name).write_text(value)
+            group = self.mount() / f"quire-bench.{os.getpid()}"
+            group.mkdir()
+            self.group = group
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def mount():
+        for line in open("/proc/mounts"):
+            _, where, kind, options = line.split()[:4]
+            if kind == "cgroup" and "memory" in options.split(","):
+                return pathlib.Path(where)
+        return None
+
+    @classmethod
+    def why_not(cls):
+        if os.geteuid():
+            return "not root"
+        if not cls.mount():
+            return "no cgroup v1 memory controller"
+        if not (ZSWAP / "enabled").exists():
+            return "no zswap"
+        if len(open("/proc/swaps").readlines()) > 1:
+            return "swap is already on"
+        if not shutil.which("mkswap"):
+            return "no mkswap"
+        return None
+
+    def close(self):
+        if self.swap_on:
+            subprocess.run(["swapoff", self.swap], check=False)
+        for name in reversed(list(self.saved)):
+            (ZSWAP / name).write_text(self.saved[name])
+        self.saved = {}
+        if self.group:
+            for _ in range(50):
+                try:
+                    self.group.rmdir()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            self.group = None
+        if self.swap:
+            os.unlink(self.swap)
+            self.swap = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @staticmethod
+    def pool_bytes():
+        for line in open("/proc/meminfo"):
+            if line.startswith("Zswap:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def run(self, limit, command, tries):
+        """(stdout, peak of the group, peak pool) of a command in the group; None
+        when the kernel killed it in each of `tries` runs (counted in kills)."""
+        for _ in range(tries):
+            subprocess.run(["swapon", self.swap], check=True)
+            self.swap_on = True
+            try:
+                (self.group / "memory.limit_in_bytes").write_text(str(limit))
+                (self.group / "memory.max_usage_in_bytes").write_text("0")
+                result, pool = self.watched(command)
+            finally:
+                subprocess.run(["swapoff", self.swap], check=True)
+                self.swap_on = False
+            if result.returncode == 0:
+                peak = int((self.group / "memory.max_usage_in_bytes").read_text())
+                return result.stdout, peak, pool
+            if result.returncode != -signal.SIGKILL:
+                die(f"kernel cell failed: {result}")
+            self.kills += 1
+        return None
+
+    def watched(self, command):
+        peak, done = [0], threading.Event()
+
+        def watch():
+            while not done.wait(0.02):
+                peak[0] = max(peak[0], self.pool_bytes())
+
+        def enter():
+            with open(self.group / "cgroup.procs", "w") as f:
+                f.write(str(os.getpid()))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            result = subprocess.run(command, stdout=subprocess.PIPE, text=True,
+                                    preexec_fn=enter)
+        finally:
+            done.set()
+            watcher.join()
+        return result, peak[0]
+
+
+def stop_signals():
+    """SIGTERM and SIGHUP end the script as an exception does: clean-up runs."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))

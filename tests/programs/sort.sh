@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# sort(1), buffers of malloc, two threads: random access by pointer into text.
+. "$(dirname "$0")/lib.sh"
+need sort python3
+
+gen text $(($(by_size 64 256) << 20)) 1 >"$work/in"
+compare -- sort -S 512M --parallel=2 -T "$work" "$work/in"

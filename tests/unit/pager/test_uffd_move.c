@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_uffd_move.c - the pager that moves pages, on the running kernel.
+ * paging
+ */
+#define RIG_PAGER "uffd_move"
+#include "properties.h"
+
+#include <liburing.h>
+
+TEST(read_only_is_refused)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+
+	rig_put(0, 4);
+	mprotect((void *)rig_addr(1), PAGE_SIZE, PROT_READ);
+	mprotect((void *)rig_addr(2), PAGE_SIZE, PROT_NONE);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 3), -EINVAL);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(2), rig_frame(2), 2), -EINVAL);
+	ASSERT_EQ(stat_read(&rig.pager.nr_take_refused), 2u);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(3), rig_frame(3), 1), 1);
+	/* Moving into read-only memory is refused, copying is not. */
+	mprotect((void *)rig_addr(3), PAGE_SIZE, PROT_READ);
+	ASSERT_EQ(ops->give(&rig.pager, 0, rig_addr(3), rig_frame(3), 1, 0), -EINVAL);
+	ASSERT_EQ(ops->copy(&rig.pager, 0, rig_addr(3), rig_frame(3), 1, 0), 1);
+	ASSERT_TRUE(rig_intact(rig.mem + 3 * PAGE_SIZE, 3));
+}
+
+TEST(a_pinned_page_stays)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+	struct io_uring ring;
+	struct iovec iov;
+	long n = -EBUSY;
+
+	rig_put(0, 4);
+	if (io_uring_queue_init(2, &ring, 0))
+		SKIP("io_uring is refused: a pinned page cannot be made");
+	iov = (struct iovec){ (void *)rig_addr(1), PAGE_SIZE };
+	ASSERT_OK(io_uring_register_buffers(&ring, &iov, 1));
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 4), 1);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 3), -EBUSY);
+	ASSERT_EQ(stat_read(&rig.pager.nr_take_busy), 1u);
+	ASSERT_EQ(stat_read(&rig.pager.nr_take_pinned), 1u);
+	ASSERT_TRUE(rig_intact(rig.mem + PAGE_SIZE, 1));
+	io_uring_queue_exit(&ring);
+	for (int i = 0; i < 2000 && n == -EBUSY; i++, usleep(1000))
+		n = ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 3);
+	ASSERT_EQ(n, 3);
+	ASSERT_TRUE(rig_intact(rig_frame(1), 1));
+}
+
+TEST(an_empty_frame_is_sigbus_not_a_hang)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+
+	ASSERT_TRUE(raises_sigbus(rig_frame(3)));
+	rig_put(3, 1);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(3), rig_frame(3), 1), 1);
+	ASSERT_FALSE(raises_sigbus(rig_frame(3)));
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(3), rig_frame(3), 1), -ENOENT);
+	rig_put(4, 1);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(4), rig_frame(3), 1), -EEXIST);
+}
+
+TEST(a_guard_is_nothing_to_take)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+	struct runs r = { 0 };
+
+	rig_put(0, 3);
+	if (madvise((void *)rig_addr(1), PAGE_SIZE, 102)) /* MADV_GUARD_INSTALL */
+		SKIP("guard pages: %m");
+	ASSERT_EQ(ops->scan(&rig.pager, rig_addr(0), 3 * PAGE_SIZE, note_run, &r), 0);
+	ASSERT_EQ(r.nr, 2u);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 3), 1);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 2), -ENOENT);
+}
