@@ -24,5 +24,5 @@ fi
 cat "$tmp/stats"
 cmp "$tmp/unlimited" "$tmp/limited"
 [ "$(wc -l <"$tmp/limited")" -eq 8 ]
-awk '{ if ($6 > 2048 + 256) { print "over its limit: " $0; bad = 1 } } END { exit bad }' "$tmp/stats"
-awk '{ out += $10 } END { if (out < 1024) { print "nothing was paged out"; exit 1 } }' "$tmp/stats"
+awk '{ if ($5 > 2048 + 256) { print "over its limit: " $0; bad = 1 } } END { exit bad }' "$tmp/stats"
+awk '{ out += $9 } END { if (out < 1024) { print "nothing was paged out"; exit 1 } }' "$tmp/stats"
