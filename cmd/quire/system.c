@@ -106,7 +106,7 @@ static uint64_t walk_up(const struct mount *m, char *path, const char *file)
 {
 	size_t shown = strlen(m->shown);
 	uint64_t least = SIZE_NONE, limit;
-	char name[PATH_MAX * 2];
+	char name[PATH_MAX * 2 + 64];
 
 	/* A container's path may be told from a root that the mount hides. */
 	if (shown > 1 && !strncmp(path, m->shown, shown))

@@ -141,10 +141,9 @@ int QUIRE_MUST_CHECK quire_start(struct quire *q);
 /*
  * quire_close - end it: all groups, heaps and mapped regions are gone.
  *
- * Memory that was brought in by quire_adopt() stays mapped, its pages that were
- * out are lost.  No other call for q, no callback of q and no access to its
- * memory may be going on.  NULL is fine.  Under `quire run` only forgets q.
- * May wait, for I/O that is under way.
+ * So is adopted memory: quire_release() it first to keep it.  No other call for
+ * q, no callback of q and no access to its memory may be going on.  NULL is fine.
+ * Under `quire run` only forgets q.  May wait, for I/O that is under way.
  */
 void quire_close(struct quire *q);
 

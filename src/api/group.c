@@ -223,7 +223,7 @@ int quire_group_remove(struct quire_group *g)
 struct quire_group *quire_group_next(struct quire_group *top, struct quire_group *prev)
 {
 	struct memcg_id none = { 0 }, id;
-	struct quire_group *g;
+	struct quire_group *g = NULL;
 
 	if (group_check(top) < 0)
 		return NULL;
@@ -235,7 +235,7 @@ struct quire_group *quire_group_next(struct quire_group *top, struct quire_group
 
 struct quire_group *quire_group_parent(struct quire_group *g)
 {
-	struct quire_group *parent;
+	struct quire_group *parent = NULL;
 	struct memcg_id id;
 
 	if (group_check(g) < 0 || g->id.v == g->q->root.v)

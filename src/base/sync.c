@@ -19,6 +19,9 @@
 
 #include "base/fmt.h"
 #include "base/os.h"
+#ifdef QUIRE_EXPLORE
+#include "base/sync_explore.h"
+#endif
 
 #include <errno.h>
 
@@ -45,10 +48,13 @@ enum mutex_state {
 /* Somebody, also if it is no engine thread: the thread pointer is unique. */
 static const void *who_am_i(void)
 {
-	const void *me = thread_self();
+	const void *me;
 
-	if (!me)
-		__asm__("mov %%fs:0, %0" : "=r"(me));
+#ifdef QUIRE_EXPLORE
+	me = sync_explore_me();
+#else
+	__asm__("mov %%fs:0, %0" : "=r"(me));
+#endif
 	return me;
 }
 

@@ -214,6 +214,8 @@ int engine_set_home(struct engine *e, struct memcg_id home)
 	struct objcg_id o;
 	int err = objcg_get(e->tree, home, &o);
 
+	if (!err)
+		err = member_set_home(e->tree, home);
 	if (err)
 		return err;
 	e->home = home;

@@ -139,8 +139,9 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 		files.fd[i] = files.alive[i] = -1;
 	if (e->zswap.store)
 		err = store_fork_prepare(e->zswap.store, &files);
-	if (err)
-		engine_fatal(e, "quire: fork: too many generations of store files\n");
+	/* The parent lives on; the child could not read what is out, so it ends
+	 * with a reason instead (fork_child_restart()). */
+	e->fork_err = err;
 	fds[0] = e->mm.pager.dev_fd;
 	memcpy(fds + 1, files.fd, sizeof(files.fd));
 	memcpy(fds + 1 + STORE_MAX_FILES, files.alive, sizeof(files.alive));
@@ -149,7 +150,7 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 
 s64 fork_thaw(struct engine *e)
 {
-	if (e->zswap.store)
+	if (e->zswap.store && !e->fork_err)
 		store_fork_parent(e->zswap.store);
 	set_forkable(e, false);
 	atomic32_store(&e->frozen, 0);
@@ -274,7 +275,7 @@ static void restart_store(struct engine *e)
 s64 fork_child_restart(struct engine *e)
 {
 	struct region r;
-	int err = os_unshare(CLONE_FILES);
+	int err = e->fork_err ? e->fork_err : os_unshare(CLONE_FILES);
 
 	/* The program's descriptors go, the ones that were passed stay. */
 	if (!err)
@@ -318,7 +319,7 @@ void engine_fork_child(struct engine *e)
 	s64 err;
 
 	if (memcg_tree_fork_child(e->tree))
-		engine_fatal(e, "fork: no memory for the child's own tree\n");
+		engine_fatal(e, "quire: fork: no memory for the child's own tree\n");
 	if (!engine_running(e)) {
 		set_forkable(e, false);
 		mutex_unlock(&e->passive_lock);
@@ -330,7 +331,9 @@ void engine_fork_child(struct engine *e)
 	if (!err)
 		err = request_call(e, REQ_CHILD, NULL, 0, NULL);
 	if (err)
-		engine_fatal(e, "fork: the child cannot start its engine\n");
+		engine_fatal(e, e->fork_err == -EMFILE ?
+					"quire: fork: too many living children share the store\n" :
+					"quire: fork: the child cannot start its engine\n");
 	close_passed(e);
 	set_forkable(e, false);
 	drop_unforked(e);

@@ -131,6 +131,7 @@ struct engine {
 
 	/* fork: descriptors received for the child, in the program's table */
 	int fork_fd[1 + 2 * STORE_MAX_FILES];
+	int fork_err; /* the store cannot be shared with this child */
 	void (*fork_touch)(void *ctx);
 	void *fork_touch_ctx;
 };

@@ -279,7 +279,11 @@ static u32 throttle_flags(struct fault *f, struct objcg_id o, u64 *ret_delay)
 /* After a fault with PAGER_DONTWAKE: the thread sleeps on. */
 static void throttle(struct fault_ctx *c, u64 delay)
 {
+	struct memcg_id which;
+
 	stat_add(&c->f->nr_throttled, 1);
+	if (memcg_over_high(c->f->tree, objcg_memcg(c->f->tree, c->objcg), &which))
+		memcg_count_event(c->f->tree, which, MEMCG_HIGH);
 	memcg_stat_add(c->f->tree, c->objcg, MEMCG_STAT_THROTTLED_NS, (s64)delay);
 	PROBE_THROTTLE(objcg_memcg(c->f->tree, c->objcg).v, delay);
 	fault_wake_later(c->f, c->queue, c->addr, delay);

@@ -48,22 +48,32 @@ static u32 pick_record(const struct memcg_tree *t)
 	return best;
 }
 
-/* Close the record of a member whose process is gone. */
+/*
+ * Is the process of record n gone?  Where a lock file is held, the lock says so.
+ * Without one (a passive engine holds no descriptor) the pid must do: it may be
+ * another process's by now, then the record stays until that one ends.
+ */
+static bool is_dead(struct memcg_tree *t, u32 n)
+{
+	int pid = seg_member(t, n)->info.pid;
+
+	if (pid == os_getpid())
+		return false;
+	if (t->seg->lock_fd < 0)
+		return os_kill(pid, 0) == -ESRCH;
+	return segment_byte_try(t->seg, n + 1) == 0;
+}
+
+/* Close the records of members whose processes are gone. */
 static void reap_dead(struct memcg_tree *t)
 {
 	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS);
 
-	if (t->seg->lock_fd < 0)
+	if (!t->seg->shared)
 		return;
-	for (u32 n = 0; n < high; n++) {
-		const struct member *m = seg_member(t, n);
-
-		if (!member_active(m) || m->info.pid == os_getpid())
-			continue;
-		if (segment_byte_try(t->seg, n + 1) != 0)
-			continue;
-		member_leave(t, n);
-	}
+	for (u32 n = 0; n < high; n++)
+		if (member_active(seg_member(t, n)) && is_dead(t, n))
+			member_leave(t, n);
 }
 
 int member_claim(struct memcg_tree *t)

@@ -331,26 +331,43 @@ static void adopt_dying(struct memcg_tree *t, struct group *g)
 	}
 }
 
+struct flip {
+	struct memcg_tree *t;
+	u32 from, to;
+	u64 seen; /* members that had handles */
+};
+
+static void flip_handles(void *arg)
+{
+	struct flip *f = arg;
+
+	f->seen = objcg_flip_all(f->t, f->from, f->to);
+}
+
 static int remove_locked(struct memcg_tree *t, u32 i)
 {
+	const struct memcg_upcalls *up = memcg_tree_upcalls(t);
+	struct flip f = { .t = t, .from = i };
 	struct group *g = group_at(t, i);
-	u32 parent;
-	u64 seen;
 
 	if (!g || atomic32_peek(&g->state) != GROUP_ONLINE)
 		return -ENOENT;
 	if (i == MEMCG_ROOT.v || atomic32_peek(&g->nr_descendants) != 0 ||
 	    member_nr_at(t, (struct memcg_id){ i }) != 0)
 		return -EBUSY;
-	parent = atomic32_peek(&g->parent);
+	f.to = atomic32_peek(&g->parent);
 	segment_change_begin(t);
 	atomic32_store(&g->state, GROUP_OFFLINE);
 	group_unlink(t, i);
 	/* From here on charges and look-ups go to the parent (charge.c: D2). */
-	seen = objcg_flip_all(t, i, parent);
+	if (up->reparent)
+		up->reparent(up->ctx, (struct memcg_id){ i }, (struct memcg_id){ f.to },
+			     flip_handles, &f);
+	else
+		flip_handles(&f);
 	if (t->self < NR_MEMBERS)
-		seen |= 1ull << t->self;
-	atomic64_store(&g->unreleased, seen);
+		f.seen |= 1ull << t->self;
+	atomic64_store(&g->unreleased, f.seen);
 	memcg_set_protection(t, (struct memcg_id){ i }, 0, 0);
 	adopt_dying(t, g);
 	memcg_link_dying(t, i);

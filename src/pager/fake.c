@@ -458,10 +458,10 @@ static int take_one(struct pager *p, struct fake *f, u32 page, u32 frame, bool f
 
 	if (flags & FAKE_READONLY)
 		return -EINVAL;
-	if (!(flags & FAKE_PRESENT))
-		return -ENOENT;
 	if (frame_full(f, frame))
 		return -EEXIST;
+	if (!(flags & FAKE_PRESENT))
+		return -ENOENT;
 	if (flags & (FAKE_PINNED | FAKE_SHARED)) {
 		if (!first)
 			return -EBUSY;

@@ -33,6 +33,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "base/assert.h"
 #include "base/failpoint.h"
@@ -99,17 +100,21 @@ static void unprotect(struct pager *p, u32 q, u64 addr, u32 nr)
 	uffd_wake(p, q, addr, (u64)nr << PAGE_SHIFT);
 }
 
-/* Pages read into the frames from the front, or the error of the first. */
+/*
+ * Step 2: pages read into the frames from the front (>= 1), or the error of the
+ * first.  One plain pread(2): it tells how many pages precede the missing one,
+ * which os_pread() would not.
+ */
 static long read_pages(struct pager *p, u64 addr, void *frame, u32 nr)
 {
-	long n = os_pread(p->mem_fd, frame, (size_t)nr << PAGE_SHIFT, addr);
+	long n = failpoint("uffd_read");
 
-	/* An error may hide pages read before it. */
-	if (n < 0 && nr > 1)
-		n = os_pread(p->mem_fd, frame, PAGE_SIZE, addr);
-	if (n >= 0)
-		n >>= PAGE_SHIFT;
-	if (n == 0 || n == -EIO)
+	if (!n)
+		n = os_syscall6(SYS_pread64, p->mem_fd, (long)frame, (long)nr << PAGE_SHIFT,
+				(long)addr, 0, 0);
+	if (n >= (long)PAGE_SIZE)
+		return n >> PAGE_SHIFT;
+	if (n >= 0 || n == -EIO)
 		return -ENOENT;
 	return n == -EFAULT ? -ENOMEM : n; /* the frame could not be had */
 }

@@ -95,30 +95,49 @@ static bool finish_one(struct reclaim *r, struct task *t, struct laundry *l, u32
 	return false;
 }
 
-/* Empty the frames of the pages to free, in runs, and give their charge back. */
-static void free_pages(struct reclaim *r, struct task *t, struct page_id *pages, u32 nr)
+/* Empty the frames of pages[0..nr), in contiguous runs. */
+static void empty_frames(struct reclaim *r, const struct page_id *pages, u32 nr)
 {
 	u32 first = 0, run = 0;
 
 	for (u32 i = 0; i < nr; i++) {
 		struct page *page = page_at(&r->mm->pages, pages[i]);
-		struct objcg_id o = { page->objcg };
 
-		if (run && page->frame == first + run) {
-			run++;
-		} else {
+		if (!run || page->frame != first + run) {
 			if (run)
 				frames_put(&r->mm->frames, first, run);
 			first = page->frame;
-			run = 1;
+			run = 0;
 		}
+		run++;
 		page->frame = 0;
 		page->slot = 0;
-		page_free(&r->mm->pages, pages[i]);
-		memcg_uncharge(r->tree, &t->stock, o, 1);
 	}
 	if (run)
 		frames_put(&r->mm->frames, first, run);
+}
+
+/* The pages are gone: descriptors and charge.  Not through a stock: usage must
+ * fall now, faults wait for it. */
+static void free_pages(struct reclaim *r, const struct page_id *pages, u32 nr)
+{
+	struct objcg_id payer = { 0 };
+	u32 owed = 0;
+
+	empty_frames(r, pages, nr);
+	for (u32 i = 0; i < nr; i++) {
+		struct objcg_id o = { page_at(&r->mm->pages, pages[i])->objcg };
+
+		if (owed && o.v != payer.v) {
+			memcg_uncharge(r->tree, NULL, payer, owed);
+			owed = 0;
+		}
+		payer = o;
+		owed++;
+		page_free(&r->mm->pages, pages[i]);
+	}
+	if (owed)
+		memcg_uncharge(r->tree, NULL, payer, owed);
 }
 
 static int acceleration(const struct reclaim *r)
@@ -153,6 +172,6 @@ u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 n
 		if (finish_one(r, t, &l, i))
 			gone[freed++] = l.page[i];
 	}
-	free_pages(r, t, gone, freed);
+	free_pages(r, gone, freed);
 	return freed;
 }

@@ -51,7 +51,6 @@ void zswap_count_copy(struct zswap *z, struct objcg_id o, enum slot_kind kind, u
 		break;
 	case SLOT_ZSWAP:
 		memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWAPPED, sign);
-		memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWAP, sign * zs_charged_size(z->pool, len));
 		break;
 	case SLOT_STORE:
 		memcg_stat_add(z->tree, o, MEMCG_STAT_STORED, sign);

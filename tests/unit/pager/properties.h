@@ -165,9 +165,10 @@ TEST(zero_makes_a_real_page)
 TEST(put_on_a_present_page_is_eexist)
 {
 	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+	u8 buf[PAGE_SIZE] = { 0 };
 
 	rig_put(2, 2);
-	ASSERT_EQ(ops->copy(&rig.pager, 0, rig_addr(2), rig_frame(9), 1, 0), -EEXIST);
+	ASSERT_EQ(ops->copy(&rig.pager, 0, rig_addr(2), buf, 1, 0), -EEXIST);
 	ASSERT_EQ(ops->zero(&rig.pager, 0, rig_addr(2), 1, 0), -EEXIST);
 	ASSERT_EQ(stat_read(&rig.pager.nr_eexist), 2u);
 	ASSERT_EQ(ops->zero(&rig.pager, 0, rig_addr(1), 3, 0), 1);
@@ -518,6 +519,7 @@ TEST(take_never_waits_for_a_fault)
 	atomic32_store(&run_over, 1);
 	pthread_join(t, NULL);
 	rig_stop_server();
+	ASSERT_EQ(stat_read(&rig.nr_bad), 0u);
 	printf("# %llu busy, %llu pinned\n", (unsigned long long)stat_read(&rig.pager.nr_take_busy),
 	       (unsigned long long)stat_read(&rig.pager.nr_take_pinned));
 }

@@ -87,6 +87,10 @@ static inline void rig_serve(const struct fault_msg *msg)
 	pthread_mutex_lock(&rig.lock[k]);
 	n = rig.out[k] ? ops->give(&rig.pager, 0, msg->addr, rig_frame(k), 1, 0) :
 			 ops->zero(&rig.pager, 0, msg->addr, 1, 0);
+	if (n == -EBUSY) { /* a fork between breaking the sharing and moving */
+		n = ops->copy(&rig.pager, 0, msg->addr, rig_frame(k), 1, 0);
+		ops->drop_frames(&rig.pager, rig_frame(k), PAGE_SIZE);
+	}
 	if (n == 1)
 		rig.out[k] = false;
 	else if (n != -EEXIST || rig.out[k])

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_view.c - a tree seen from outside, and the report made of it: while its
+ * process lives, after it was killed, and when its memory is garbage.
+ */
+#include <errno.h>
+#include <quire/view.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "lib/test.h"
+
+/* The command's own names for what src/ calls otherwise. */
+#undef KIB
+#undef MIB
+#include "../../../cmd/quire/json.c"
+#include "../../../cmd/quire/report.c"
+#include "../../../cmd/quire/size.c"
+
+#include <stdarg.h>
+
+_Noreturn void die(int status, const char *format, ...)
+{
+	(void)status;
+	(void)format;
+	abort();
+}
+
+char *text_of(const char *format, ...)
+{
+	char *text;
+	va_list ap;
+
+	va_start(ap, format);
+	if (vasprintf(&text, format, ap) < 0)
+		abort();
+	va_end(ap);
+	return text;
+}
+
+static int make_segment(void)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC);
+
+	ASSERT_GE(fd, 0);
+	return fd;
+}
+
+/* What the preload of a process does: attach, make its group, set a limit. */
+static struct engine *attach(int fd, const char *name, struct memcg_id *ret_group)
+{
+	struct engine_config cfg = { .pager = "fake", .segment_fd = fd, .store_max = UINT64_MAX };
+	struct memcg_id run;
+	struct engine *e;
+
+	ASSERT_OK(engine_create(&cfg, &e));
+	ASSERT_OK(memcg_create_path(engine_tree(e), "/run", &run));
+	ASSERT_OK(engine_group_create(e, run, name, ret_group));
+	ASSERT_OK(engine_set_home(e, *ret_group));
+	return e;
+}
+
+TEST(live_tree)
+{
+	struct quire_member m = { .size = sizeof(m) };
+	char path[1024] = "", text[64];
+	int fd = make_segment(), n = 0;
+	struct quire_view *view;
+	struct memcg_id group;
+	struct engine *e;
+
+	e = attach(fd, "1", &group);
+	ASSERT_OK(engine_knob_write(e, group, "memory.max", "64M", 3));
+	ASSERT_OK(quire_view_open(fd, &view));
+	ASSERT_OK(quire_view_read(view, "/run/1", "memory.max", text, sizeof(text), NULL));
+	ASSERT_STR_EQ(text, "67108864\n");
+	ASSERT_EQ(quire_view_read(view, "/run/2", "memory.max", text, sizeof(text), NULL), -ENOENT);
+	ASSERT_EQ(quire_view_read(view, "/run/1", "frob", text, sizeof(text), NULL), -ENOENT);
+	while (!quire_view_next(view, path, sizeof(path)))
+		n++;
+	ASSERT_EQ(n, 3);
+	ASSERT_STR_EQ(path, "/run/1");
+	ASSERT_OK(quire_view_member(view, 0, &m));
+	ASSERT_EQ(m.pid, getpid());
+	ASSERT_EQ(quire_view_member(view, 1000000, &m), -ENOENT);
+	quire_view_close(view);
+	engine_destroy(e);
+	close(fd);
+}
+
+static void print_report(int fd, enum report_format format, char *buf, size_t size)
+{
+	char *argv[] = { "prog \"x\"", "\n", NULL };
+	struct child child = { .pid = 1, .status = 137, .signal = 9, .seconds = 1.5 };
+	struct report r = {
+		.segment_fd = fd,
+		.group = "/run",
+		.argv = argv,
+		.swap_dir = "/var/tmp",
+		.max = 64 << 20,
+		.swap_max = SIZE_NONE,
+		.child = &child,
+	};
+	FILE *out = fmemopen(buf, size, "w");
+
+	ASSERT_NOT_NULL(out);
+	report_write(&r, format, out);
+	fclose(out);
+}
+
+#define ASSERT_HAS(text, part)                                                                     \
+	do {                                                                                       \
+		if (!strstr(text, part))                                                           \
+			FAIL("no %s in: %s", part, text);                                          \
+	} while (0)
+
+TEST(report_of_killed)
+{
+	static char text[32768];
+	int fd = make_segment(), status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		struct memcg_id group;
+		struct engine *e = attach(fd, "2", &group);
+		struct objcg_id o;
+
+		if (objcg_get(engine_tree(e), group, &o) < 0)
+			_exit(1);
+		memcg_charge_force(engine_tree(e), o, 300);
+		memcg_stat_add(engine_tree(e), o, MEMCG_STAT_PGFAULT, 77);
+		kill(getpid(), SIGKILL);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_TRUE(WIFSIGNALED(status));
+	print_report(fd, REPORT_TEXT, text, sizeof(text));
+	ASSERT_HAS(text, "killed by signal 9");
+	ASSERT_HAS(text, "1.17 MiB at most, limit 64.0 MiB");
+	ASSERT_HAS(text, "77");
+	print_report(fd, REPORT_JSON, text, sizeof(text));
+	ASSERT_HAS(text, "{\"version\":1,\"command\":[\"prog \\\"x\\\"\",\"\\u000a\"]");
+	ASSERT_HAS(text, "\"managed\":true");
+	ASSERT_HAS(text, "\"peak\":1228800");
+	ASSERT_HAS(text, "\"swap_limit\":null");
+	ASSERT_HAS(text, "\"pgfault\":77");
+	ASSERT_HAS(text, "\"oom_kill\":0");
+	close(fd);
+}
+
+TEST(report_of_nothing)
+{
+	static char text[32768];
+	int fd = make_segment();
+
+	print_report(fd, REPORT_TEXT, text, sizeof(text));
+	ASSERT_HAS(text, "not managed");
+	print_report(fd, REPORT_JSON, text, sizeof(text));
+	ASSERT_HAS(text, "\"managed\":false");
+	close(fd);
+}
+
+/* A process may write anything over its tree; a view must live with it. */
+TEST(garbage)
+{
+	static char text[1 << 16];
+	int fd = make_segment();
+	struct memcg_id group;
+	struct engine *e = attach(fd, "3", &group);
+	off_t len = lseek(fd, 0, SEEK_END);
+	unsigned int seed = 1;
+	unsigned char *copy, *map;
+
+	ASSERT_GT(len, 0);
+	engine_destroy(e);
+	map = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_TRUE(map != MAP_FAILED);
+	copy = malloc((size_t)len);
+	memcpy(copy, map, (size_t)len);
+	for (int round = 0; round < 300; round++) {
+		memcpy(map, copy, (size_t)len);
+		for (int i = 0; i < 40; i++) {
+			/* Mostly where the headers and first records are. */
+			size_t at = (size_t)rand_r(&seed) % (i & 1 ? 65536 : (size_t)len);
+
+			map[at % (size_t)len] = (unsigned char)rand_r(&seed);
+		}
+		print_report(fd, round & 1 ? REPORT_TEXT : REPORT_JSON, text, sizeof(text));
+	}
+	free(copy);
+	munmap(map, (size_t)len);
+	close(fd);
+}
