@@ -206,6 +206,12 @@ int os_sigprocmask_set(const u64 *mask)
 
 int os_sched_yield(void)
 {
+#ifdef QUIRE_EXPLORE
+	if (sync_explore_running()) {
+		sync_relax();
+		return 0;
+	}
+#endif
 	return (int)os_syscall(SYS_sched_yield, 0, 0, 0);
 }
 

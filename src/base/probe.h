@@ -21,9 +21,9 @@
 #define PROBE4(name, a, b, c, d) ((void)(u64)(a), (void)(u64)(b), (void)(u64)(c), (void)(u64)(d))
 #endif
 
-/* fault: address, region index / address, kind (enum fault_kind), ns */
-#define PROBE_FAULT_BEGIN(addr, region) PROBE2(fault_begin, addr, region)
-#define PROBE_FAULT_END(addr, kind, ns) PROBE3(fault_end, addr, kind, ns)
+/* fault: address, queue / objcg, kind (enum fault_kind), ns */
+#define PROBE_FAULT_BEGIN(addr, queue) PROBE2(fault_begin, addr, queue)
+#define PROBE_FAULT_END(objcg, kind, ns) PROBE3(fault_end, objcg, kind, ns)
 /* reclaim: memcg, pages wanted / memcg, pages freed, pages scanned */
 #define PROBE_RECLAIM_BEGIN(memcg, want) PROBE2(reclaim_begin, memcg, want)
 #define PROBE_RECLAIM_END(memcg, freed, scanned) PROBE3(reclaim_end, memcg, freed, scanned)

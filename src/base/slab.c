@@ -295,6 +295,22 @@ void slab_free(struct slab *s, void *obj)
 
 /* ---- arrays ------------------------------------------------------------------ */
 
+void *meta_reserve(const char *name, size_t bytes)
+{
+	void *p;
+
+	if (os_mmap_anon(bytes, PROT_READ | PROT_WRITE, true, &p))
+		return NULL;
+	os_name_mapping(p, bytes, name);
+	return p;
+}
+
+void meta_unreserve(void *p, size_t bytes)
+{
+	if (p)
+		os_munmap(p, bytes);
+}
+
 void *meta_alloc(struct meta *meta, size_t bytes)
 {
 	void *p;

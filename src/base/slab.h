@@ -78,6 +78,13 @@ void slab_exit(struct slab *s);
 void *slab_alloc(struct slab *s); /* zeroed, or NULL */
 void slab_free(struct slab *s, void *obj); /* NULL is fine */
 
+/*
+ * Address space for a sparse array, zero until touched and not counted: its owner
+ * counts what it uses.  NULL when the OS refuses.
+ */
+void *meta_reserve(const char *name, size_t bytes);
+void meta_unreserve(void *p, size_t bytes);
+
 /* Large zeroed array, counted; NULL when the OS refuses. */
 void *meta_alloc(struct meta *meta, size_t bytes);
 void meta_free(struct meta *meta, void *p, size_t bytes);

@@ -314,9 +314,9 @@ void gate_init(struct gate *g)
 
 /*
  * Pairs with gate_open(): that one clears GATE_CLOSED, then frees `closer`,
- * then wakes everybody if it was SLEEPERS.  Whoever still sees GATE_CLOSED here
- * after having made the word SLEEPERS is either woken or finds it changed.  If
- * the next closer has it already, its own gate_open() wakes us.
+ * then wakes everybody if it was SLEEPERS.  So who has made the word SLEEPERS
+ * here either finds it changed or is woken.  If the next closer has it already,
+ * that one's gate_open() does.
  */
 static void wait_until_open(struct gate *g)
 {
@@ -324,8 +324,7 @@ static void wait_until_open(struct gate *g)
 		if (atomic32_load(&g->closer) != MUTEX_SLEEPERS &&
 		    !atomic32_cas(&g->closer, MUTEX_HELD, MUTEX_SLEEPERS))
 			continue; /* it was opened, or somebody made it SLEEPERS */
-		if (atomic32_load(&g->state) & GATE_CLOSED)
-			(void)futex_wait(&g->closer, MUTEX_SLEEPERS, SYNC_FOREVER, false);
+		(void)futex_wait(&g->closer, MUTEX_SLEEPERS, SYNC_FOREVER, false);
 	}
 }
 

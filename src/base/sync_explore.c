@@ -127,20 +127,10 @@ void sync_explore_switch(void **save, void *to) __attribute__((visibility("hidde
 __asm__(".pushsection .text\n"
 	".type sync_explore_switch, @function\n"
 	"sync_explore_switch:\n"
-	"	push %rbp\n"
-	"	push %rbx\n"
-	"	push %r12\n"
-	"	push %r13\n"
-	"	push %r14\n"
-	"	push %r15\n"
+	"	push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
 	"	mov %rsp, (%rdi)\n"
 	"	mov %rsi, %rsp\n"
-	"	pop %r15\n"
-	"	pop %r14\n"
-	"	pop %r13\n"
-	"	pop %r12\n"
-	"	pop %rbx\n"
-	"	pop %rbp\n"
+	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp\n"
 	"	ret\n"
 	".size sync_explore_switch, . - sync_explore_switch\n"
 	".popsection\n");
@@ -322,7 +312,8 @@ static u8 choose_pct(const struct step *st, u32 costly)
 	/* A time limit runs out early now and then. */
 	if (!set || (costly & ex.timed && next_random(&ex.pct_random) % 64 == 0))
 		return (u8)next_after(ex.timed & (st->gratis | costly), ex.cur);
-	if (!(st->gratis & BIT(ex.cur)))
+	/* Who yields does not go on, however high. */
+	if (st->normal != ex.cur && set & ~BIT(ex.cur))
 		set &= ~BIT(ex.cur);
 	for (i = 0; i < ex.nr_co; i++) {
 		if (set & BIT(i) && (best == NOBODY || ex.co[i].priority > ex.co[best].priority))
@@ -413,7 +404,7 @@ static void schedule(enum reason reason, void **save)
 	if (unlikely(!((st->gratis | costly) & BIT(chosen))))
 		abort_scenario("does not depend on the schedule alone");
 	ex.used = st->used + !(st->gratis & BIT(chosen));
-	if (unlikely(ex.talk) && (chosen != ex.cur || save == &ex.host_sp))
+	if (unlikely(ex.talk) && chosen != ex.cur && ex.cur != HELPER)
 		tell_switch(st);
 	ex.nr_points++;
 	ex.now += POINT_NS;
@@ -525,9 +516,14 @@ void futex_wake(struct atomic32 *word, u32 nr, bool shared)
 
 /* ---- threads --------------------------------------------------------------------- */
 
+static struct thread **self_slot(void)
+{
+	return ex.phase == IDLE ? &ex.outside : &ex.co[ex.cur].thread;
+}
+
 struct thread *thread_self(void)
 {
-	return ex.phase == IDLE ? ex.outside : ex.co[ex.cur].thread;
+	return *self_slot();
 }
 
 void thread_attach(struct thread *t)
@@ -535,10 +531,7 @@ void thread_attach(struct thread *t)
 	quire_assert(!thread_self());
 	t->nr_held = 0;
 	atomic32_poke(&t->tid, 1 + ex.cur);
-	if (ex.phase == IDLE)
-		ex.outside = t;
-	else
-		ex.co[ex.cur].thread = t;
+	*self_slot() = t;
 }
 
 void thread_detach(void)
@@ -547,10 +540,7 @@ void thread_detach(void)
 
 	quire_assert(t && t->nr_held == 0);
 	atomic32_poke(&t->tid, 0);
-	if (ex.phase == IDLE)
-		ex.outside = NULL;
-	else
-		ex.co[ex.cur].thread = NULL;
+	*self_slot() = NULL;
 }
 
 int thread_start(struct thread *t)
@@ -600,6 +590,7 @@ static void finish_current(void)
 	} else {
 		struct thread *t = co->thread;
 
+		quire_assert(t);
 		atomic32_store(&t->exited, 1);
 		futex_wake(&t->exited, UINT32_MAX, false);
 		atomic32_poke(&t->tid, 0);
@@ -690,7 +681,7 @@ static void run_once(const struct explore_scenario *s)
 		if (ex.mode == EXPLORE_PCT)
 			make_priorities();
 		ex.phase = RUNNING;
-		ex.cur = ex.nr_co - 1;
+		ex.cur = HELPER;
 		schedule(GONE, &ex.host_sp);
 		ex.phase = PREPARING;
 	}
@@ -787,27 +778,33 @@ bool explore_run(const struct explore_scenario *s, const struct explore_opts *op
 	return !r->found;
 }
 
+/* A number up to `end` or the end of the text; steps over it. */
+static int parse_until(const char **text, char end, u64 *ret)
+{
+	size_t len = 0;
+	int err;
+
+	while ((*text)[len] && (*text)[len] != end)
+		len++;
+	err = num_parse(*text, len, ret);
+	*text += len + ((*text)[len] == end);
+	return err;
+}
+
 static int parse_schedule(const char *text)
 {
-	u64 point, thread;
-	size_t len;
+	u32 nr = 0;
 
-	ex.nr_deviations = 0;
 	while (*text) {
-		for (len = 0; text[len] && text[len] != ':'; len++)
-			;
-		if (ex.nr_deviations == MAX_DEVIATIONS || !text[len] ||
-		    num_parse(text, len, &point))
+		u64 point, thread;
+
+		if (nr == MAX_DEVIATIONS || parse_until(&text, ':', &point) ||
+		    parse_until(&text, ' ', &thread) || thread >= EXPLORE_MAX_THREADS)
 			return -EINVAL;
-		text += len + 1;
-		for (len = 0; text[len] && text[len] != ' '; len++)
-			;
-		if (num_parse(text, len, &thread) || thread >= EXPLORE_MAX_THREADS)
-			return -EINVAL;
-		text += len + (text[len] == ' ');
-		ex.deviation[ex.nr_deviations].point = (u32)point;
-		ex.deviation[ex.nr_deviations++].thread = (u8)thread;
+		ex.deviation[nr].point = (u32)point;
+		ex.deviation[nr++].thread = (u8)thread;
 	}
+	ex.nr_deviations = nr;
 	return 0;
 }
 
@@ -821,7 +818,6 @@ bool explore_replay(const struct explore_scenario *s, const char *schedule_text,
 	ex.talk = talk;
 	ex.mode = EXPLORE_ALL;
 	run_once(s);
-	ex.replaying = ex.talk = false;
 	print_schedule(r);
 	if (r->found && talk)
 		report(s, r);

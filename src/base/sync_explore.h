@@ -15,6 +15,7 @@
  * What is not explored: weak memory (x86 keeps the order that the code relies
  * on; TSan looks for the rest), spurious wake-ups of futexes, failure of
  * thread_start().  futex_wake() wakes in the order of sleeping, as Linux does.
+ * UBSan may be on, ASan and TSan not: they do not follow our stacks.
  *
  * Time stands still but for 1 us per point; a sleep with a time limit may end
  * at any point as if that point were late (it costs a preemption) and ends for

@@ -4,7 +4,7 @@
  *
  * Owns the engine's threads, which libc must not know: a thread that libc has
  * made keeps a process alive whose main() ends by pthread_exit, hangs setuid()
- * when it blocks signals, and costs getc() its fast path.  So a thread here is
+ * when it blocks signals, and costs getc its fast path.  So a thread here is
  * a raw clone(2) on a stack of ours with a TLS block of ours.  Does not own
  * what runs on it, nor the algorithms over futexes (sync.c).
  *
@@ -13,7 +13,7 @@
  * Such a thread may run quire and the five libc functions that touch no thread
  * data (memcpy and kin), nothing else: its TLS block is zero but for the
  * thread pointer, the stack canary and our one variable.  The dynamic linker's
- * vector in it is NULL, so a stray __tls_get_addr() crashes at once.  libc's
+ * vector in it is NULL, so a stray __tls_get_addr crashes at once.  libc's
  * own words (errno, rseq, robust list) are never looked at: the page above the
  * thread pointer is there so that lazy binding may write its flag.
  *

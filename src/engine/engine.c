@@ -136,7 +136,8 @@ static int init_buffers(struct engine *e)
 
 	e->request_buf = meta_alloc(&e->mm.meta, batch);
 	e->kswapd_buf = meta_alloc(&e->mm.meta, batch);
-	e->request_text = meta_alloc(&e->mm.meta, NR_REQUESTS * REQUEST_TEXT);
+	/* Touched by the reader of a knob only, one slot mostly. */
+	e->request_text = meta_reserve("quire: requests", NR_REQUESTS * REQUEST_TEXT);
 	return e->request_buf && e->kswapd_buf && e->request_text ? 0 : -ENOMEM;
 }
 
@@ -254,7 +255,7 @@ void engine_destroy(struct engine *e)
 	fault_exit(&e->fault);
 	meta_free(&e->mm.meta, e->request_buf, batch);
 	meta_free(&e->mm.meta, e->kswapd_buf, batch);
-	meta_free(&e->mm.meta, e->request_text, NR_REQUESTS * REQUEST_TEXT);
+	meta_unreserve(e->request_text, NR_REQUESTS * REQUEST_TEXT);
 	zswap_exit(&e->zswap);
 	swap_exit(&e->swap);
 	lru_exit(&e->lru);

@@ -44,7 +44,7 @@ static u64 managed_pages(struct engine *e)
 static void charge_overhead(struct engine *e)
 {
 	u64 pool = zspool_bytes(e->zswap.pool), objects = zspool_object_bytes(e->zswap.pool);
-	u64 meta = stat_read(&e->mm.meta.bytes);
+	u64 meta = stat_read(&e->mm.meta.bytes) + lru_bytes(&e->lru);
 	u64 slack = pool > objects ? pool - objects : 0;
 	u64 anon = ticker_anon_rss(e) >> PAGE_SHIFT;
 	u64 ours = managed_pages(e) + (pool + meta) / PAGE_SIZE;

@@ -25,7 +25,8 @@ int fault_init(struct fault *f, struct mm *mm, struct reclaim *r, struct gate *g
 			  sizeof(struct waiting_fault), FAULT_WAIT_MAX);
 	if (err)
 		return err;
-	f->io = meta_alloc(&mm->meta, FAULT_IO_MAX * sizeof(struct store_in));
+	/* Touched as far as reads are in flight at once. */
+	f->io = meta_reserve("quire: store reads", FAULT_IO_MAX * sizeof(struct store_in));
 	if (f->io)
 		return 0;
 	xtable_exit(&f->waiting);
@@ -34,6 +35,6 @@ int fault_init(struct fault *f, struct mm *mm, struct reclaim *r, struct gate *g
 
 void fault_exit(struct fault *f)
 {
-	meta_free(&f->mm->meta, f->io, FAULT_IO_MAX * sizeof(struct store_in));
+	meta_unreserve(f->io, FAULT_IO_MAX * sizeof(struct store_in));
 	xtable_exit(&f->waiting);
 }

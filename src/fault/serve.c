@@ -23,9 +23,13 @@
 
 void fault_account(struct fault *f, struct objcg_id o, enum fault_kind kind, u64 since_ns)
 {
+	u64 ns;
+
 	if (kind == FAULT_DUP)
 		return;
-	hist_add(&f->latency[kind], os_now_ns() - since_ns);
+	ns = os_now_ns() - since_ns;
+	PROBE_FAULT_END(o.v, kind, ns);
+	hist_add(&f->latency[kind], ns);
 	memcg_stat_add(f->tree, o, MEMCG_STAT_PGFAULT, 1);
 	if (kind == FAULT_SOFT)
 		memcg_stat_add(f->tree, o, MEMCG_STAT_PGSOFTFAULT, 1);
@@ -322,7 +326,6 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 		if (delay && c.kind != FAULT_DUP)
 			throttle(&c, delay);
 	}
-	PROBE_FAULT_END(addr, c.kind, os_now_ns() - since);
 	return res;
 }
 

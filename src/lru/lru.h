@@ -40,12 +40,14 @@ struct lruvec {
 struct lru {
 	struct mm *mm; /* (C) */
 	struct memcg_tree *tree; /* (C) */
-	struct lruvec *vec; /* (C) indexed by memcg id */
+	struct lruvec *vec; /* (C) indexed by memcg id; sparse */
 	u32 nr_vecs; /* (C) */
 };
 
 int QUIRE_MUST_CHECK lru_init(struct lru *lru, struct mm *mm, struct memcg_tree *tree);
 void lru_exit(struct lru *lru);
+/* Memory of the lruvecs of the groups there are. */
+u64 lru_bytes(const struct lru *lru);
 
 static inline struct lruvec *lruvec_of(const struct lru *lru, struct memcg_id id)
 {

@@ -16,13 +16,18 @@ int lru_init(struct lru *lru, struct mm *mm, struct memcg_tree *tree)
 	lru->mm = mm;
 	lru->tree = tree;
 	lru->nr_vecs = memcg_nr_max(tree);
-	lru->vec = meta_alloc(&mm->meta, lru->nr_vecs * sizeof(struct lruvec));
+	lru->vec = meta_reserve("quire: lruvecs", lru->nr_vecs * sizeof(struct lruvec));
 	return lru->vec ? 0 : -ENOMEM;
 }
 
 void lru_exit(struct lru *lru)
 {
-	meta_free(&lru->mm->meta, lru->vec, lru->nr_vecs * sizeof(struct lruvec));
+	meta_unreserve(lru->vec, lru->nr_vecs * sizeof(struct lruvec));
+}
+
+u64 lru_bytes(const struct lru *lru)
+{
+	return (memcg_nr_descendants(lru->tree, MEMCG_ROOT) + 1) * sizeof(struct lruvec);
 }
 
 enum lru_list page_lru_list(const struct page *page)

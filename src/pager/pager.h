@@ -55,12 +55,15 @@ struct pager_ops {
 	/* Open descriptors for nr_queues queues.  dev_fd: an open /dev/userfaultfd
 	 * to use, or -1 to open one. */
 	int (*open)(struct pager *p, u32 nr_queues, int dev_fd);
-	/* Forget everything without touching descriptors of a parent process. */
+	/* Forget everything and close nothing: in a forked child the numbers are
+	 * the program's; elsewhere they die with the engine's private table. */
 	void (*close)(struct pager *p);
 
 	/* Bring [addr, addr+len) under management of queue q.  -EBUSY: somebody
 	 * else's userfaultfd has it. */
 	int (*add_range)(struct pager *p, u32 q, u64 addr, u64 len);
+	/* q: the queue it was added to (-EINVAL for another one on Linux 6.18).
+	 * Who waits for a fault there goes on, with zeros. */
 	int (*remove_range)(struct pager *p, u32 q, u64 addr, u64 len);
 	/* Frame area of the engine: destination of take(). */
 	int (*add_frames)(struct pager *p, void *base, u64 len);
@@ -71,10 +74,15 @@ struct pager_ops {
 	 * number taken from the front (>= 1), or the error of the first page:
 	 * -EBUSY pinned (after breaking fork sharing and trying again), -EINVAL
 	 * read-only, PROT_NONE or locked, -ENOENT nothing there, -EAGAIN the
-	 * mapping is changing, -ENOMEM, -EIO.  Never waits for a fault.
+	 * mapping is changing, -EEXIST the frame is not empty, -ENOMEM, -EIO.
+	 * Never waits for a fault.
 	 */
 	long (*take)(struct pager *p, u32 q, u64 addr, void *frame, u32 nr);
-	/* The way back: frames become empty.  -EEXIST: a page is there already. */
+	/*
+	 * The way back: frames become empty.  -EEXIST: a page is there already.
+	 * -EINVAL (read-only or locked since) and -EBUSY (shared again by a fork
+	 * outside the gate): copy() instead, then drop_frames().
+	 */
 	long (*give)(struct pager *p, u32 q, u64 addr, void *frame, u32 nr, u32 flags);
 	/* Copy nr pages from unmanaged src into missing pages at addr. */
 	long (*copy)(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32 flags);
@@ -110,7 +118,7 @@ struct pager {
 	u32 nr_queues; /* (C) */
 	int dev_fd; /* (C) kept for forks, -1 none */
 	int mem_fd; /* (C) /proc/self/mem (uffd_copy) or -1 */
-	int pagemap_fd; /* (C) or -1 */
+	int pagemap_fd; /* (C) or -1: scan() asks mincore(2) */
 	int frame_uffd; /* (C) the frames' own, nobody reads it */
 	int uffd[PAGER_MAX_QUEUES]; /* (C) */
 	void *priv; /* fake: its memory */

@@ -116,9 +116,8 @@ int uffd_open(struct pager *p, u32 nr_queues, int dev_fd, u64 features)
 		return -EINVAL;
 	uffd_close(p); /* after a fork: whatever stands there is not ours */
 	p->dev_fd = dev_fd >= 0 ? dev_fd : os_open(UFFD_DEV, O_RDWR | O_CLOEXEC, 0);
-	fd = p->pagemap_fd = os_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		goto undo;
+	/* Refused after setuid(2), or without /proc: uffd_scan() has another way. */
+	p->pagemap_fd = os_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	/* Nobody reads the frames' descriptor: a touch of an empty frame is our
 	 * bug and shall be a SIGBUS, not a thread that sleeps for ever. */
 	fd = p->frame_uffd = open_one(p, UFFD_FEATURE_SIGBUS);

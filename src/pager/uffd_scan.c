@@ -2,8 +2,10 @@
 /*
  * uffd_scan.c - which pages of a range are there.
  *
- * Owns the two ways to ask: the PAGEMAP_SCAN ioctl (Linux 6.7), and reading
- * /proc/self/pagemap word by word.  Owns no descriptor (uffd.c opens it).
+ * Owns the three ways to ask: the PAGEMAP_SCAN ioctl (Linux 6.7); reading
+ * /proc/self/pagemap word by word; and mincore(2), where that file cannot be
+ * opened (a process that changed its uid is not dumpable, and its /proc entries
+ * are root's).  Owns no descriptor (uffd.c opens it).
  *
  * Entry point: uffd_scan().
  *
@@ -13,11 +15,16 @@
  * maximal and ascend.  The answer is a snapshot; adoption registers first, so
  * that what comes after it is a fault.
  *
+ * Residual: mincore(2) does not see pages in the kernel's swap and takes guards
+ * for pages.  The first are not charged until they are touched and found; the
+ * others are found out by take (ENOENT).
+ *
  * Lock ranks: none; fn runs with nothing held.
  */
 #include "pager/internal.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
 
 #include "base/assert.h"
 #include "base/failpoint.h"
@@ -113,6 +120,30 @@ static int scan_by_read(int fd, u64 addr, u64 end, struct scan *s)
 	return 0;
 }
 
+static int scan_by_mincore(u64 addr, u64 end, struct scan *s)
+{
+	u8 there[SCAN_WORDS];
+	u64 most = SCAN_WORDS;
+
+	while (addr < end) {
+		u64 nr = min_of((end - addr) >> PAGE_SHIFT, most);
+		long err = os_syscall(SYS_mincore, addr, nr << PAGE_SHIFT, there);
+
+		if (err == -ENOMEM && nr > 1) {
+			most = 1; /* a hole: page by page through this chunk */
+			continue;
+		}
+		if (err && err != -ENOMEM)
+			return (int)err;
+		for (u64 i = 0; i < nr; i++, addr += PAGE_SIZE)
+			if (!err && there[i] & 1)
+				add_run(s, addr, addr + PAGE_SIZE);
+		if (!(addr & (SCAN_WORDS * PAGE_SIZE - 1)))
+			most = SCAN_WORDS;
+	}
+	return 0;
+}
+
 bool uffd_scan_works(int pagemap_fd)
 {
 	struct pm_scan_arg arg = { 0 };
@@ -127,8 +158,12 @@ int uffd_scan(struct pager *p, u64 addr, u64 len, void (*fn)(void *ctx, u64 addr
 	int err;
 
 	quire_assert(!((addr | len) & ~PAGE_MASK));
-	err = p->caps.pagemap_scan ? scan_by_ioctl(p->pagemap_fd, addr, addr + len, &s) :
-				     scan_by_read(p->pagemap_fd, addr, addr + len, &s);
+	if (p->pagemap_fd < 0)
+		err = scan_by_mincore(addr, addr + len, &s);
+	else if (p->caps.pagemap_scan)
+		err = scan_by_ioctl(p->pagemap_fd, addr, addr + len, &s);
+	else
+		err = scan_by_read(p->pagemap_fd, addr, addr + len, &s);
 	if (!err)
 		flush_run(&s);
 	return err;

@@ -24,20 +24,21 @@ int swap_init(struct swap *s, struct mm *mm, struct memcg_tree *tree, struct lru
 	s->tree = tree;
 	s->lru = lru;
 	s->ops = ops;
-	s->cluster = meta_alloc(&mm->meta, CLUSTERS_MAX * sizeof(struct mutex));
+	/* A lock per 512 slots: one page for the first half million, so not counted. */
+	s->cluster = meta_reserve("quire: clusters", CLUSTERS_MAX * sizeof(struct mutex));
 	if (!s->cluster)
 		return -ENOMEM;
 	err = xtable_init(&s->slots, &mm->meta, "quire: slots", sizeof(struct slot),
 			  CLUSTERS_MAX << CLUSTER_SHIFT);
 	if (err)
-		meta_free(&mm->meta, s->cluster, CLUSTERS_MAX * sizeof(struct mutex));
+		meta_unreserve(s->cluster, CLUSTERS_MAX * sizeof(struct mutex));
 	return err;
 }
 
 void swap_exit(struct swap *s)
 {
 	xtable_exit(&s->slots);
-	meta_free(&s->mm->meta, s->cluster, CLUSTERS_MAX * sizeof(struct mutex));
+	meta_unreserve(s->cluster, CLUSTERS_MAX * sizeof(struct mutex));
 }
 
 static struct mutex *cluster_of(struct swap *s, struct slot_id id)

@@ -9,12 +9,14 @@
 # time: 120
 set -euo pipefail
 
-lib=$PWD/build/libquire.so.0
+root=${QUIRE_ROOT:-$PWD}
+build=${QUIRE_BUILD:-$root/build}
+
+lib=$build/libquire.so.0
 command -v python3 >/dev/null || {
 	echo "SKIP: no python3"
 	exit 77
 }
-export QUIRE_SWAP_DIR=${TEST_SWAP_DIR:-/var/tmp}
 
 needed=$(readelf -dW "$lib" | sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p' | grep -v '^ld-linux' | sort -u)
 if [ "$needed" != libc.so.6 ]; then
@@ -43,15 +45,12 @@ for name in ("quire_current", "quire_peak", "quire_swap_current"):
     getattr(q_lib, name).restype = ctypes.c_uint64
     getattr(q_lib, name).argtypes = [ctypes.c_void_p]
 
-
 def check(result, what):
     if result < 0:
         sys.exit("%s: %d: %s" % (what, result, q_lib.quire_why().decode()))
 
-
 def call(name, *args):
     check(getattr(q_lib, name)(*args), name)
-
 
 threads = len(os.listdir("/proc/self/task"))
 q, group, addr = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()

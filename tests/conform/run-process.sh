@@ -8,9 +8,11 @@
 # shellcheck disable=SC2016,SC2317 # the programs' own variables
 set -uo pipefail
 
-quire=$PWD/build/quire
-tmp=${TEST_TMP:-$(mktemp -d)}
-export QUIRE_SWAP_DIR=${TEST_SWAP_DIR:-/var/tmp}
+root=${QUIRE_ROOT:-$PWD}
+build=${QUIRE_BUILD:-$root/build}
+tmp=$(mktemp -d)
+
+quire=$build/quire
 nr=0
 failed=0
 
@@ -124,7 +126,6 @@ import os, pty, select, sys, time
 
 quire, tmp = sys.argv[1:3]
 
-
 def read_until(fd, text, seconds=10):
     data = b""
     end = time.time() + seconds
@@ -137,13 +138,11 @@ def read_until(fd, text, seconds=10):
             break
     return data
 
-
 def spawn(*argv):
     pid, fd = pty.fork()
     if pid == 0:
         os.execv(quire, ["quire", "run", "--max", "512M", "--stats-file", tmp + "/report", "--", *argv])
     return pid, fd
-
 
 # Ctrl-C: once to the program.
 pid, fd = spawn("bash", "-c", "n=0; trap 'n=$((n+1))' INT; echo ready; "

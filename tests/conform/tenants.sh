@@ -8,12 +8,14 @@
 # time: 300
 set -euo pipefail
 
-tmp=${TEST_TMP:-$(mktemp -d)}
-tenants=build/examples/tenants
-export QUIRE_SWAP_DIR=${TEST_SWAP_DIR:-/var/tmp}
+root=${QUIRE_ROOT:-$PWD}
+build=${QUIRE_BUILD:-$root/build}
+tmp=$(mktemp -d)
+
+tenants=$build/examples/tenants
 
 # Text that is on every Debian system: licences, this tree, and enough of it.
-mapfile -t files < <(find /usr/share/common-licenses /usr/share/perl /usr/lib/python3 src -type f \
+mapfile -t files < <(find /usr/share/common-licenses /usr/share/perl /usr/lib/python3 "$root/src" -type f \
 	-size +8k -size -2000k 2>/dev/null | sort | head -400)
 if [ ${#files[@]} -lt 16 ]; then
 	echo "SKIP: no text on this system"

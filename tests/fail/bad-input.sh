@@ -7,8 +7,11 @@
 # time: 120
 set -uo pipefail
 
-quire=$PWD/build/quire
-tmp=${TEST_TMP:-$(mktemp -d)}
+root=${QUIRE_ROOT:-$PWD}
+build=${QUIRE_BUILD:-$root/build}
+tmp=$(mktemp -d)
+
+quire=$build/quire
 nr=0
 failed=0
 

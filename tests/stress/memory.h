@@ -137,7 +137,9 @@ static void *remap(void *p, uint64_t len, uint64_t new_len)
 {
 	void *to;
 
-	if (quire_remap(q, p, len, new_len, QUIRE_REMAP_MAYMOVE, &to) < 0)
+	/* as above: a range under one advice is one region */
+	if (quire_advise(q, p, len, QUIRE_NORMAL) < 0 ||
+	    quire_remap(q, p, len, new_len, QUIRE_REMAP_MAYMOVE, &to) < 0)
 		die("quire_remap");
 	return to;
 }

@@ -10,7 +10,7 @@ static char dir[PATH_MAX];
 
 static void begin(void)
 {
-	const char *tmp = getenv("TEST_TMP");
+	const char *tmp = getenv("TMPDIR");
 
 	snprintf(dir, sizeof(dir), "%s/quire-elf-XXXXXX", tmp ? tmp : "/tmp");
 	ASSERT_NOT_NULL(mkdtemp(dir));

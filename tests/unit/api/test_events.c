@@ -26,7 +26,6 @@ static struct quire *open_real(void)
 
 	if (quire_probe(NULL, &probe) < 0)
 		SKIP("%s", quire_why());
-	opt.swap_dir = getenv("TEST_SWAP_DIR");
 	if (quire_open(&opt, &q) < 0)
 		FAIL("%s", quire_why());
 	return q;

@@ -34,7 +34,7 @@ static void put(const char *path, const char *text)
 
 static void begin(void)
 {
-	const char *tmp = getenv("TEST_TMP");
+	const char *tmp = getenv("TMPDIR");
 
 	snprintf(root, sizeof(root), "%s/quire-system-XXXXXX", tmp ? tmp : "/tmp");
 	ASSERT_NOT_NULL(mkdtemp(root));

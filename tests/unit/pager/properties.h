@@ -102,7 +102,7 @@ TEST(mlocked_is_refused)
 	const struct pager_ops *ops = rig_setup(RIG_PAGER);
 
 	rig_put(0, 4);
-	if (mlock((void *)rig_addr(2), PAGE_SIZE))
+	if (rig_mlock(2))
 		SKIP("mlock: %m");
 	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(2), rig_frame(2), 2), -EINVAL);
 	ASSERT_EQ(stat_read(&rig.pager.nr_take_refused), 1u);
@@ -189,7 +189,9 @@ static void *store_byte(void *arg)
 
 static void *load_byte(void *arg)
 {
-	return (void *)(uintptr_t)*(volatile u8 *)arg;
+	volatile u8 *at = arg;
+
+	return (void *)(uintptr_t)*at;
 }
 
 static u32 next_fault(struct fault_msg *msg)
@@ -282,6 +284,27 @@ TEST(ranges_are_exclusive_and_removable)
 	ASSERT_EQ(rig.mem[0], 0); /* nobody's: the kernel's zero */
 }
 
+TEST(eagain_is_tried_again_and_counted)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+	u8 buf[2 * PAGE_SIZE] = { 3 };
+
+	rig_fail("uffd_copy:EAGAIN@1");
+	ASSERT_EQ(ops->copy(&rig.pager, 0, rig_addr(0), buf, 2, 0), 2);
+	ASSERT_EQ(stat_read(&rig.pager.nr_eagain), 1u);
+	rig_fail("uffd_copy:EAGAIN@1/1");
+	ASSERT_EQ(ops->zero(&rig.pager, 0, rig_addr(2), 1, 0), -EAGAIN);
+	rig_fail("uffd_move:EAGAIN@1/1,uffd_protect:EAGAIN@1/1");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 2), -EAGAIN);
+	rig_fail("uffd_move:EAGAIN@1/2,uffd_protect:EAGAIN@1/2");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 2), 2);
+	ASSERT_EQ(rig_frame(0)[0], 3);
+	rig_fail("uffd_copy:ENOMEM@1/1,uffd_move:ENOMEM@1/1");
+	ASSERT_EQ(ops->give(&rig.pager, 0, rig_addr(0), rig_frame(0), 2, 0), -ENOMEM);
+	rig_fail(NULL);
+	ASSERT_EQ(ops->give(&rig.pager, 0, rig_addr(0), rig_frame(0), 2, 0), 2);
+}
+
 /* ---- scan ------------------------------------------------------------------ */
 
 struct runs {
@@ -325,10 +348,13 @@ TEST(scan_counts_zero_pages)
 	rig.mem[14 * PAGE_SIZE] = rig.mem[63 * PAGE_SIZE] = 1;
 	ASSERT_EQ(ops->add_range(&rig.pager, 0, rig_addr(0), RIG_BYTES), 0);
 	check_scan();
-	if (rig.pager.caps.pagemap_scan) {
-		rig.pager.caps.pagemap_scan = false; /* by reading */
-		check_scan();
-	}
+	rig.pager.caps.pagemap_scan = false; /* by reading */
+	check_scan();
+	close(rig.pager.pagemap_fd);
+	rig.pager.pagemap_fd = -1; /* by mincore */
+	check_scan();
+	munmap((void *)rig_addr(20), 3 * PAGE_SIZE);
+	check_scan();
 	/* A zero page is taken like any other. */
 	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(10), rig_frame(10), 1), 1);
 	ASSERT_EQ(rig_frame(10)[0], 0);
@@ -359,169 +385,6 @@ TEST(huge_pages_adopted_late_are_taken_one_by_one)
 	for (u32 i = 0; i < 64; i++)
 		ASSERT_TRUE(rig_intact(rig_frame(i), i));
 	munmap(map, 2 * huge);
-}
-
-/* ---- under fire -------------------------------------------------------------- */
-
-#define RUN_NS (1500 * NSEC_PER_MSEC)
-
-static struct atomic32 run_over;
-
-static u32 next_random(u32 *seed)
-{
-	*seed = *seed * 1664525u + 1013904223u;
-	return *seed >> 8;
-}
-
-/* The last 8 bytes of a page are its counter. */
-static void *add_to_counters(void *arg)
-{
-	u32 seed = (u32)(uintptr_t)arg;
-	u64 nr = 0;
-
-	while (!atomic32_peek(&run_over)) {
-		u8 *page = rig.mem + next_random(&seed) % RIG_PAGES * PAGE_SIZE;
-
-		__atomic_fetch_add((u64 *)(page + PAGE_SIZE - 8), 1, __ATOMIC_SEQ_CST);
-		nr++;
-	}
-	return (void *)(uintptr_t)nr;
-}
-
-/* The kernel stores too: 4 bytes by read(2) from a pipe, checked at once. */
-static void *read_into_pages(void *arg)
-{
-	u32 seed = 77, value = 0, bad = 0;
-	int *fds = arg;
-
-	while (!atomic32_peek(&run_over)) {
-		u8 *to = rig.mem + next_random(&seed) % RIG_PAGES * PAGE_SIZE + PAGE_SIZE - 16;
-
-		value++;
-		if (write(fds[1], &value, 4) != 4 || read(fds[0], to, 4) != 4)
-			bad++;
-		usleep(20);
-		if (memcmp(to, &value, 4) != 0)
-			bad++;
-	}
-	return (void *)(uintptr_t)bad;
-}
-
-static u64 take_all_the_time(void)
-{
-	u64 end = rig_now() + RUN_NS, nr = 0;
-	u32 seed = 5;
-
-	while (rig_now() < end) {
-		u32 page = next_random(&seed) % RIG_PAGES;
-		u32 len = 1 + next_random(&seed) % 8;
-		u32 run = 0;
-
-		while (run < len && page + run < RIG_PAGES && rig_take_allowed(page + run))
-			run++;
-		if (run) {
-			long n = rig_take(page, run);
-
-			nr += n > 0 ? (u64)n : 0;
-			if (n == -EINVAL || n == -EIO || n == -ENOMEM)
-				stat_add(&rig.nr_bad, 1);
-		}
-	}
-	return nr;
-}
-
-TEST(no_store_is_lost_while_pages_come_and_go)
-{
-	pthread_t t[3];
-	u64 want = 0, got = 0, taken;
-	int fds[2];
-	void *res;
-
-	rig_setup(RIG_PAGER);
-	rig_put(0, RIG_PAGES);
-	for (u32 i = 0; i < RIG_PAGES; i++)
-		memset(rig.mem + (i + 1) * PAGE_SIZE - 16, 0, 16);
-	atomic32_store(&run_over, 0);
-	ASSERT_EQ(pipe(fds), 0);
-	rig_start_server();
-	pthread_create(&t[0], NULL, add_to_counters, (void *)1);
-	pthread_create(&t[1], NULL, add_to_counters, (void *)2);
-	pthread_create(&t[2], NULL, read_into_pages, fds);
-	taken = take_all_the_time();
-	atomic32_store(&run_over, 1);
-	for (int i = 0; i < 2; i++) {
-		pthread_join(t[i], &res);
-		want += (u64)(uintptr_t)res;
-	}
-	pthread_join(t[2], &res);
-	for (u32 i = 0; i < RIG_PAGES; i++) {
-		u64 n;
-
-		memcpy(&n, rig.mem + (i + 1) * PAGE_SIZE - 8, 8);
-		got += n;
-		ASSERT_TRUE(rig_intact(rig.mem + i * PAGE_SIZE, i));
-	}
-	rig_stop_server();
-	close(fds[0]);
-	close(fds[1]);
-	printf("# %llu adds, %llu pages taken, %llu faults of which %llu write-protect, "
-	       "%llu EAGAIN, %llu busy, %llu pinned\n",
-	       (unsigned long long)want, (unsigned long long)taken,
-	       (unsigned long long)stat_read(&rig.nr_served),
-	       (unsigned long long)stat_read(&rig.nr_wp),
-	       (unsigned long long)stat_read(&rig.pager.nr_eagain),
-	       (unsigned long long)stat_read(&rig.pager.nr_take_busy),
-	       (unsigned long long)stat_read(&rig.pager.nr_take_pinned));
-	ASSERT_EQ(got, want);
-	ASSERT_NULL(res);
-	ASSERT_GT(taken, 100u);
-	ASSERT_EQ(stat_read(&rig.nr_bad), 0u);
-}
-
-static void *drop_and_touch(void *arg)
-{
-	u32 *seed = arg;
-
-	while (!atomic32_peek(&run_over)) {
-		u8 *page = rig.mem + next_random(seed) % 4 * PAGE_SIZE;
-
-		madvise(page, PAGE_SIZE, MADV_DONTNEED);
-		*(volatile u8 *)page = 1;
-	}
-	return NULL;
-}
-
-/*
- * The program drops pages that a child shares while they are taken.  A take
- * that waited for the userfault would wait for ever: the fault thread needs
- * the lock the taker holds.
- */
-TEST(take_never_waits_for_a_fault)
-{
-	pthread_t t;
-	u32 seed = 3;
-	u64 end;
-
-	rig_setup(RIG_PAGER);
-	ASSERT_EQ(rig.pager.ops->zero(&rig.pager, 0, rig_addr(0), 4, 0), 4);
-	rig_start_server();
-	atomic32_store(&run_over, 0);
-	pthread_create(&t, NULL, drop_and_touch, &seed);
-	end = rig_now() + 500 * NSEC_PER_MSEC;
-	while (rig_now() < end) {
-		struct rig_child c = rig_fork(0);
-
-		for (u32 i = 0; i < 40; i++)
-			if (rig_take_allowed(i % 4))
-				rig_take(i % 4, 1);
-		rig_child_end(&c);
-	}
-	atomic32_store(&run_over, 1);
-	pthread_join(t, NULL);
-	rig_stop_server();
-	ASSERT_EQ(stat_read(&rig.nr_bad), 0u);
-	printf("# %llu busy, %llu pinned\n", (unsigned long long)stat_read(&rig.pager.nr_take_busy),
-	       (unsigned long long)stat_read(&rig.pager.nr_take_pinned));
 }
 
 #endif

@@ -13,10 +13,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/os.h"
 #include "pager/internal.h"
 #include "test.h"
@@ -36,6 +38,8 @@ static struct rig {
 	struct counter64 nr_served;
 	struct counter64 nr_wp; /* write-protect faults */
 	struct counter64 nr_bad; /* answers that make no sense */
+	struct thread self; /* the test's own thread, while failpoints are armed */
+	struct failpoints failpoints;
 } rig;
 
 static inline u64 rig_addr(u32 page)
@@ -157,6 +161,19 @@ static inline bool rig_take_allowed(u32 page)
 	return !out;
 }
 
+/* Make named calls of this thread fail (base/failpoint.h); NULL: none. */
+static inline void rig_fail(const char *rules)
+{
+	if (rig.self.failpoints)
+		thread_detach();
+	memset(&rig.self, 0, sizeof(rig.self));
+	if (!rules)
+		return;
+	ASSERT_EQ(failpoints_parse(&rig.failpoints, rules), 0);
+	rig.self.failpoints = &rig.failpoints;
+	thread_attach(&rig.self);
+}
+
 /* ---- setting up -------------------------------------------------------------- */
 
 static inline void *rig_map(void)
@@ -171,6 +188,7 @@ static inline void rig_teardown(void)
 {
 	struct pager *p = &rig.pager;
 
+	rig_fail(NULL);
 	if (!rig.mem)
 		return;
 	rig_stop_server();
@@ -216,6 +234,12 @@ static inline void rig_put(u32 page, u32 nr)
 		rig_fill(buf, i);
 		ASSERT_EQ(rig.pager.ops->copy(&rig.pager, 0, rig_addr(i), buf, 1, 0), 1);
 	}
+}
+
+/* Not mlock(3): ASan makes a nothing of it. */
+static inline long rig_mlock(u32 page)
+{
+	return syscall(SYS_mlock, rig_addr(page), PAGE_SIZE);
 }
 
 /* ---- a forked child that keeps its copy ---------------------------------------- */

@@ -5,6 +5,7 @@
  */
 #define RIG_PAGER "uffd_copy"
 #include "properties.h"
+#include "under_fire.h"
 
 #include <liburing.h>
 
@@ -70,7 +71,7 @@ TEST(a_failed_take_changes_nothing)
 	struct fault_msg msg;
 
 	rig_put(0, 8);
-	ASSERT_EQ(mlock((void *)rig_addr(5), PAGE_SIZE), 0);
+	ASSERT_EQ(rig_mlock(5), 0);
 	for (u32 done = 0; done < 5;) {
 		long n = ops->take(&rig.pager, 0, rig_addr(done), rig_frame(done), 8 - done);
 
@@ -84,5 +85,27 @@ TEST(a_failed_take_changes_nothing)
 	}
 	ASSERT_EQ(ops->faults(&rig.pager, 0, &msg, 1, 0, 0), 0);
 	for (u32 i = 0; i < 5; i++)
+		ASSERT_TRUE(rig_intact(rig_frame(i), i));
+}
+
+/* Where the drop of a run fails half way each page is settled by itself. */
+TEST(a_failed_drop_is_settled_page_by_page)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+
+	rig_put(0, 8);
+	rig_fail("uffd_drop:ENOMEM@1");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 8), 8);
+	rig_fail("uffd_read:EIO@1/1");
+	rig_put(10, 2);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(10), rig_frame(10), 2), -ENOENT);
+	rig_fail(NULL);
+	ASSERT_EQ(rig_mlock(11), 0);
+	rig_fail("uffd_drop:EINVAL@1/1");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(10), rig_frame(10), 2), 1);
+	ASSERT_TRUE(rig_intact(rig_frame(10), 10));
+	ASSERT_TRUE(rig_intact(rig.mem + 11 * PAGE_SIZE, 11));
+	rig.mem[12 * PAGE_SIZE - 1] = 1;
+	for (u32 i = 0; i < 8; i++)
 		ASSERT_TRUE(rig_intact(rig_frame(i), i));
 }

@@ -5,6 +5,7 @@
  */
 #define RIG_PAGER "uffd_move"
 #include "properties.h"
+#include "under_fire.h"
 
 #include <liburing.h>
 
@@ -48,6 +49,23 @@ TEST(a_pinned_page_stays)
 		n = ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 3);
 	ASSERT_EQ(n, 3);
 	ASSERT_TRUE(rig_intact(rig_frame(1), 1));
+}
+
+/* Busy, and dropped by the program before the sharing could be broken. */
+TEST(breaking_sharing_never_waits)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+	struct fault_msg msg;
+
+	rig_fail("uffd_move:EBUSY@1");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(3), rig_frame(3), 1), -ENOENT);
+	ASSERT_EQ(stat_read(&rig.pager.nr_take_busy), 1u);
+	ASSERT_EQ(ops->faults(&rig.pager, 0, &msg, 1, 0, 0), 0);
+	rig_fail(NULL);
+	rig_put(4, 1);
+	rig_fail("uffd_move:EBUSY@1");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(4), rig_frame(4), 1), 1);
+	ASSERT_TRUE(rig_intact(rig_frame(4), 4));
 }
 
 TEST(an_empty_frame_is_sigbus_not_a_hang)

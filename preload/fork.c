@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork.c - the preload's atfork handlers.
+ *
+ * Registered first: prepare runs last of all, child first of all (findings 4).
+ * Order inside: jemalloc's locks, then the engine's gates; back in reverse, except
+ * that the child's engine must serve before anybody touches managed memory.
+ *
+ * glibc's child, in a program with threads, resets the lock of every open FILE
+ * before it runs any handler.  A FILE of fopen() lies in malloc's memory and may be
+ * paged out; between the two gates its page is brought in by a read through the
+ * kernel, which also survives a list that changes under us.
+ */
+#include "preload.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "base/os.h"
+
+/* More open files than this are not walked. */
+#define FILES_MAX 65536
+
+
+/* Copy len bytes at addr of this process; false: not mapped. */
+static bool read_self(const void *addr, void *to, size_t len)
+{
+	struct iovec local = { to, len }, remote = { (void *)addr, len };
+
+	return os_syscall6(SYS_process_vm_readv, os_getpid(), (long)&local, 1, (long)&remote, 1,
+			   0) == (long)len;
+}
+
+extern FILE *_IO_list_all;
+
+static void touch_files(void *ctx)
+{
+	struct _IO_FILE file;
+	char byte[64];
+	const FILE *at = _IO_list_all;
+
+	(void)ctx;
+	for (u32 n = 0; at && n < FILES_MAX; n++) {
+		if (!read_self(at, &file, sizeof(file)))
+			return;
+		if (file._lock && !read_self(file._lock, byte, 16))
+			return;
+		at = file._chain;
+	}
+}
+
+static void prepare(void)
+{
+	if (!preload.e)
+		return;
+	malloc_fork_prepare();
+	engine_fork_prepare(preload.e);
+}
+
+static void parent(void)
+{
+	if (!preload.e)
+		return;
+	engine_fork_parent(preload.e);
+	malloc_fork_parent();
+}
+
+static void child(void)
+{
+	if (!preload.e)
+		return;
+	engine_fork_child(preload.e);
+	malloc_fork_child();
+}
+
+void fork_install(void)
+{
+	/* Can only fail for want of memory this early; then fork would lose pages. */
+	if (pthread_atfork(prepare, parent, child))
+		os_abort("quire: cannot register fork handlers\n");
+}
+
+void fork_touch_install(struct engine *e)
+{
+	engine_set_fork_touch(e, touch_files, NULL);
+}

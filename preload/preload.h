@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * preload.h - what the files of libquire-preload.so share.
+ *
+ *   init.c         the constructor: settings, the passive engine, this process's group
+ *   mmap.c         mmap, munmap, mremap, mprotect, madvise, mlock and relatives
+ *   malloc.c       malloc's family on jemalloc, and jemalloc's own API
+ *   fork.c         atfork handlers, first of all
+ *   host.c         what src/api needs of its host
+ *
+ * Nothing here may allocate, use stdio or take a libc lock: it runs inside
+ * malloc and mmap of somebody else's program.
+ */
+#ifndef QUIRE_PRELOAD_PRELOAD_H
+#define QUIRE_PRELOAD_PRELOAD_H
+
+#include "engine/engine.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* Set by the constructor, constant afterwards. */
+struct preload {
+	struct engine *e; /* NULL: not under quire run */
+	bool manage_malloc; /* --malloc=jemalloc */
+	bool manage_mmap; /* --mmap=on */
+	bool ready; /* everything above is final */
+};
+
+extern struct preload preload;
+
+/* malloc.c: jemalloc's locks around fork. */
+void malloc_fork_prepare(void);
+void malloc_fork_parent(void);
+void malloc_fork_child(void);
+/* malloc.c: the arenas that take their memory from the home group. */
+void malloc_start(void);
+/* fork.c: first act of the constructor. */
+void fork_install(void);
+/* fork.c: what must be in memory before the gates close. */
+void fork_touch_install(struct engine *e);
+
+#endif
