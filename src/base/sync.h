@@ -249,7 +249,7 @@ struct thread {
 int QUIRE_MUST_CHECK thread_start(struct thread *t);
 /* Wait until t->fn returned and free its stack.  Tests and teardown only. */
 void thread_join(struct thread *t);
-/* Make the caller (a test's or the CLI's own thread) a thread of the engine. */
+/* Make the caller, a test's own thread, a thread of the engine (checked builds). */
 void thread_attach(struct thread *t);
 void thread_detach(void);
 /* The calling engine thread; NULL on an application thread. */

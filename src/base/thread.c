@@ -49,8 +49,19 @@
 #define THREAD_STACK_BYTES (256 * KIB)
 #define THREAD_GUARD_BYTES PAGE_SIZE
 
-/* The one thread variable of quire; NULL on threads that are not the engine's. */
-static __thread struct thread *current_thread __attribute__((tls_model("initial-exec")));
+/*
+ * Which thread is this?  On a thread of libc the words at fs:0x00 and fs:0x10 are
+ * equal (both point to its struct pthread); on ours fs:0x10 is the struct thread.
+ * So the library has no thread variable: one of initial-exec model would make all
+ * of libquire's thread storage static, jemalloc's included, and dlopen(3) fail.
+ * Tests attach threads of libc, for which checked builds keep a variable.
+ */
+#if defined(QUIRE_PTHREADS) || defined(QUIRE_DEBUG)
+#define THREAD_ATTACH_WORKS 1
+static __thread struct thread *attached __attribute__((tls_model("initial-exec")));
+#else
+#define THREAD_ATTACH_WORKS 0
+#endif
 
 void sync_relax(void)
 {
@@ -79,27 +90,49 @@ void futex_wake(struct atomic32 *word, u32 nr, bool shared)
 
 /* ---- what any kind of thread has ------------------------------------------- */
 
+#ifndef QUIRE_PTHREADS
+static void *tcb_word(size_t offset)
+{
+	void *word;
+
+	__asm__ volatile("mov %%fs:(%1), %0" : "=r"(word) : "r"(offset));
+	return word;
+}
+#endif
+
 struct thread *thread_self(void)
 {
-	return current_thread;
+#ifndef QUIRE_PTHREADS
+	void *thread = tcb_word(0x10);
+
+	if (thread != tcb_word(0))
+		return thread;
+#endif
+#if THREAD_ATTACH_WORKS
+	return attached;
+#else
+	return NULL;
+#endif
 }
 
+#if THREAD_ATTACH_WORKS
 void thread_attach(struct thread *t)
 {
-	quire_assert(!current_thread);
+	quire_assert(!attached);
 	atomic32_store(&t->tid, (u32)os_gettid());
 	t->nr_held = 0;
-	current_thread = t;
+	attached = t;
 }
 
 void thread_detach(void)
 {
-	struct thread *t = current_thread;
+	struct thread *t = attached;
 
 	quire_assert(t && t->nr_held == 0);
-	current_thread = NULL;
+	attached = NULL;
 	atomic32_store(&t->tid, 0);
 }
+#endif
 
 static void run(struct thread *t)
 {
@@ -127,7 +160,7 @@ static void wait_exited(struct thread *t)
 struct tcb {
 	void *self; /* fs:0x00, read by every TLS access */
 	void *dtv; /* fs:0x08 */
-	void *thread; /* fs:0x10 */
+	void *thread; /* fs:0x10, see thread_self() */
 	u64 flags; /* fs:0x18 */
 	u64 sysinfo; /* fs:0x20 */
 	u64 canary; /* fs:0x28, the stack protector's */
@@ -172,12 +205,19 @@ static const struct tcb *own_tcb(void)
 	return tcb;
 }
 
-/* Bytes of thread variables below the thread pointer, down to ours. */
+/*
+ * Below the thread pointer lie thread variables, at offsets that the loader chose.
+ * Engine code reads none but, in checked builds, `attached`.
+ */
 static size_t tls_bytes(void)
 {
-	size_t below = (size_t)((const char *)own_tcb() - (const char *)&current_thread);
+#if THREAD_ATTACH_WORKS
+	size_t below = (size_t)((const char *)own_tcb() - (const char *)&attached);
 
 	return align_up(below, (size_t)64);
+#else
+	return 0;
+#endif
 }
 
 /* Low to high: guard page, stack, thread variables, thread pointer and page. */
@@ -220,11 +260,9 @@ static struct tcb *make_tls(struct thread *t)
 
 	memset((char *)tcb - below, 0, below + sizeof(*tcb));
 	tcb->self = tcb;
-	tcb->thread = tcb;
+	tcb->thread = t;
 	tcb->canary = own->canary;
 	tcb->pointer_guard = own->pointer_guard;
-	/* current_thread of the new thread. */
-	*(struct thread **)((char *)tcb - ((const char *)own - (char *)&current_thread)) = t;
 	return tcb;
 }
 
@@ -305,7 +343,7 @@ static void *pthread_main(void *p)
 {
 	struct thread *t = p;
 
-	current_thread = t;
+	attached = t;
 	atomic32_store(&t->tid, (u32)os_gettid());
 	run(t);
 	atomic32_store(&t->tid, 0);
