@@ -32,6 +32,7 @@ struct figures {
 	uint64_t worst_ns[4];
 	uint64_t peak_anon; /* largest of one process, by the system */
 	char pager[16], store_dir[256], last_words[128];
+	uint64_t store_max;
 };
 
 /* ---- reading ------------------------------------------------------------------- */
@@ -89,6 +90,8 @@ static void read_members(struct quire_view *view, struct figures *f)
 			f->peak_anon = m.peak_anon;
 		keep_text(f->pager, sizeof(f->pager), m.pager);
 		keep_text(f->store_dir, sizeof(f->store_dir), m.store_dir);
+		if (m.store_max > f->store_max)
+			f->store_max = m.store_max;
 		keep_text(f->last_words, sizeof(f->last_words), m.last_words);
 	}
 }
@@ -204,8 +207,11 @@ static void print_paging(const struct report *r, const struct figures *f, FILE *
 		(unsigned long long)value_of(f->events, "oom_kill"),
 		(unsigned long long)value_of(f->events, "max"));
 	fprintf(out, "  pager        %s\n", f->pager[0] ? f->pager : "none was needed");
-	fprintf(out, "  swap file    %s, at most %s\n",
-		f->store_dir[0] ? f->store_dir : "none was needed", size_text(a, r->swap_max));
+	if (f->store_dir[0])
+		fprintf(out, "  swap file    in %s, at most %s\n", f->store_dir,
+			size_text(a, f->store_max));
+	else
+		fprintf(out, "  swap file    none was needed\n");
 }
 
 static void print_text(const struct report *r, const struct figures *f, FILE *out)

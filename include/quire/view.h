@@ -57,6 +57,7 @@ struct quire_member {
 	uint64_t fault_ns[4]; /* of those: median, 99 %, 99.9 %, longest */
 	char pager[16]; /* "": paging never had to start */
 	char store_dir[256]; /* "": no swap file was needed */
+	uint64_t store_max; /* bytes that file may take; 0: there was none */
 	char last_words[128]; /* why it was ended, if quire did it */
 };
 

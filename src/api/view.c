@@ -129,6 +129,7 @@ int quire_view_member(struct quire_view *view, unsigned int n, struct quire_memb
 	copy_text(m->comm, sizeof(m->comm), info->comm, sizeof(info->comm));
 	copy_text(m->pager, sizeof(m->pager), info->pager, sizeof(info->pager));
 	copy_text(m->store_dir, sizeof(m->store_dir), info->store_dir, sizeof(info->store_dir));
+	m->store_max = info->store_max;
 	copy_text(m->last_words, sizeof(m->last_words), info->last_words, sizeof(info->last_words));
 	home.v = info->home;
 	m->group[0] = 0;

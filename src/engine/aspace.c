@@ -207,6 +207,21 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 	return 0;
 }
 
+/* Range by range: each is known on a queue of its own. */
+static s64 unregister(struct engine *e, u64 start, u64 end)
+{
+	struct region r;
+	s64 err = 0;
+
+	for (u64 at = start; !err && region_next(&e->mm.regions, at, &r) && r.start < end;
+	     at = r.end) {
+		u64 from = max_of(r.start, start), to = min_of(r.end, end);
+
+		err = e->mm.pager.ops->remove_range(&e->mm.pager, r.queue, from, to - from);
+	}
+	return err;
+}
+
 s64 aspace_release(struct engine *e, u64 addr, u64 len)
 {
 	s64 err;
@@ -216,7 +231,7 @@ s64 aspace_release(struct engine *e, u64 addr, u64 len)
 		if (err)
 			return err;
 		zap_start(e, addr, addr + len);
-		err = e->mm.pager.ops->remove_range(&e->mm.pager, 0, addr, len);
+		err = unregister(e, addr, addr + len);
 	}
 	err = region_cut(&e->mm.regions, addr, addr + len);
 	zap_end(e, addr, addr + len);

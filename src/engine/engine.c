@@ -38,8 +38,10 @@ static int open_store(void *ctx)
 		return err;
 	}
 	e->zswap.store = store;
-	if (m)
+	if (m) {
 		fmt_str(m->store_dir, sizeof(m->store_dir), "%s", e->store_dir);
+		m->store_max = store->max_bytes;
+	}
 	return 0;
 }
 

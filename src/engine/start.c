@@ -52,7 +52,10 @@ static int open_pager(struct engine *e, int dev_fd)
 {
 	struct pager *p = &e->mm.pager;
 	int err = p->ops->open(p, e->nr_fault_threads, dev_fd);
+	struct member_info *m = member_self(e->tree);
 
+	if (!err && m)
+		fmt_str(m->pager, sizeof(m->pager), "%s", p->ops->name);
 	if (err)
 		engine_set_why(e, "userfaultfd is not available", err,
 			       "run as root, or: chmod 0666 /dev/userfaultfd, or: "

@@ -75,29 +75,39 @@ static int bring_and_pin(struct fault *f, struct task *t, const struct region *r
 	}
 }
 
+static int populate_region(struct fault *f, struct task *t, const struct region *r, u64 start,
+			   u64 end, bool pin, u64 *ret_done)
+{
+	for (u64 addr = start; addr < end; addr += PAGE_SIZE) {
+		/* To pin a page that was never touched, its pte must exist. */
+		struct pte *pte = pin ? page_table_get(&f->mm->ptes, addr) :
+					page_table_find(&f->mm->ptes, addr);
+		int err = !pte && pin ? -ENOMEM : 0;
+
+		if (pte)
+			err = bring_and_pin(f, t, r, addr, pte, pin);
+		*ret_done = addr;
+		if (err)
+			return err;
+	}
+	*ret_done = end;
+	return 0;
+}
+
 int populate_range(struct fault *f, struct task *t, u64 start, u64 end, bool pin)
 {
 	struct region r;
+	u64 done = start;
+	int err = 0;
 
-	for (u64 addr = start; addr < end; addr += PAGE_SIZE) {
-		struct pte *pte = pin ? page_table_get(&f->mm->ptes, addr) :
-					page_table_find(&f->mm->ptes, addr);
-		int err = 0;
-
-		if (!region_find(&f->mm->regions, addr, &r))
-			continue;
-		if (!pte && pin)
-			err = -ENOMEM;
-		else if (pte)
-			err = bring_and_pin(f, t, &r, addr, pte, pin);
-		if (err) {
-			if (pin)
-				unpin_range(f, start, addr);
-			return err;
-		}
-	}
+	for (u64 at = start; !err && region_next(&f->mm->regions, at, &r) && r.start < end;
+	     at = r.end)
+		err = populate_region(f, t, &r, max_of(r.start, start), min_of(r.end, end), pin,
+				      &done);
+	if (err && pin)
+		unpin_range(f, start, done);
 	memcg_drain_stock(f->tree, &t->stock);
-	return 0;
+	return err;
 }
 
 void unpin_range(struct fault *f, u64 start, u64 end)

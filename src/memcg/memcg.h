@@ -86,10 +86,10 @@ enum memcg_stat {
 	MEMCG_STAT_SWPOUT_ZERO,
 	MEMCG_STAT_ZSWPIN,
 	MEMCG_STAT_ZSWPOUT,
+	MEMCG_STAT_ZSWPOUT_BYTES, /* what they took compressed */
 	MEMCG_STAT_ZSWPWB, /* compressed pages written back to the store */
 	MEMCG_STAT_SWPOUT_CLEAN, /* dropped: the kept copy was still equal */
 	MEMCG_STAT_READAHEAD, /* brought in with a neighbour */
-	MEMCG_STAT_READAHEAD_HIT, /* ... and touched before it left again */
 	MEMCG_STAT_REFAULT, /* workingset_refault_anon */
 	MEMCG_STAT_REFAULT_ACTIVATE,
 	MEMCG_STAT_RESTORE,
@@ -367,7 +367,8 @@ struct member_info {
 	u64 nr_faults;
 	u64 fault_ns[4]; /* p50 p99 p999 max of hard faults */
 	char pager[16];
-	char store_dir[256];
+	char store_dir[248];
+	u64 store_max; /* bytes the store may take; 0: none was opened */
 	char last_words[128]; /* reason of a fatal end */
 };
 /* This member's own record (write) and any record (read); NULL past the end.

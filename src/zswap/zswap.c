@@ -167,6 +167,7 @@ void zswap_store(struct zswap *z, struct codec *codec, struct objcg_id o, const 
 		return;
 	stat_add(&z->nr_stored, 1);
 	memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWPOUT, 1);
+	memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWPOUT_BYTES, r->len);
 	zswap_count_copy(z, o, SLOT_ZSWAP, r->len, 1);
 }
 

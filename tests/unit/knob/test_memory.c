@@ -340,7 +340,7 @@ static const char *const kernel_keys[] = {
 static const char *const own_keys[] = {
 	"frames",	  "unmanaged",	    "stored",	  "filled",
 	"pgunmap",	  "pgrotated",	    "pgpinned",	  "pgdropped",
-	"pgsoftfault",	  "swpout_clean",   "readahead",  "readahead_hit",
+	"pgsoftfault",	  "swpout_clean",   "readahead",
 	"incompressible", "throttled_usec", "stall_usec", "swap_stale_handoff",
 };
 
