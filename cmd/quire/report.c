@@ -179,7 +179,7 @@ static void print_faults(const struct figures *f, FILE *out)
 			time_text(c, f->worst_ns[3]));
 }
 
-static void print_paging(const struct report *r, const struct figures *f, FILE *out)
+static void print_paging(const struct figures *f, FILE *out)
 {
 	uint64_t ratio = ratio_percent(f);
 	char a[16];
@@ -227,7 +227,7 @@ static void print_text(const struct report *r, const struct figures *f, FILE *ou
 		(unsigned long long)f->nr_members, f->nr_members == 1 ? "" : "es");
 	fprintf(out, "  memory       %s at most, limit %s\n", size_text(a, f->peak),
 		size_text(b, r->max));
-	print_paging(r, f, out);
+	print_paging(f, out);
 	if (f->last_words[0])
 		fprintf(out, "  ended by quire: %s\n", f->last_words);
 }

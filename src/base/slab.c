@@ -11,7 +11,8 @@
  * Invariants:
  *  - an index that was handed out once always points to readable memory of its
  *    table; freeing changes only the first 4 bytes, allocating zeroes it;
- *  - a byte is counted in struct meta from the moment it may become resident;
+ *  - a byte is counted in struct meta from the moment it may become resident: its
+ *    page of an xtable when the first element on it is handed out;
  *  - with XTABLE_ATOMIC there is no system call.
  * Lock rank: LOCK_RANK_SLAB for each table and slab; nothing is called below it
  * but os_.
@@ -71,6 +72,12 @@ static size_t committed_bytes(const struct xtable *t, u32 nr)
 	return align_up((size_t)nr * t->elem_size, XTABLE_STEP_BYTES);
 }
 
+/* Bytes that the elements handed out so far may have made resident. */
+static size_t touched_bytes(const struct xtable *t, u32 nr)
+{
+	return nr <= 1 ? 0 : align_up((size_t)nr * t->elem_size, PAGE_SIZE);
+}
+
 int xtable_init(struct xtable *t, struct meta *meta, const char *name, u32 elem_size, u32 nr_max)
 {
 	void *base;
@@ -94,7 +101,7 @@ void xtable_exit(struct xtable *t)
 {
 	if (!t->base)
 		return;
-	uncount_bytes(t->meta, committed_bytes(t, t->nr_ready));
+	uncount_bytes(t->meta, touched_bytes(t, t->nr_used_high));
 	(void)os_munmap(t->base, reserved_bytes(t));
 	t->base = NULL;
 	t->nr_ready = t->nr_used_high = t->free_head = t->nr_free = 0;
@@ -122,7 +129,6 @@ static int commit(struct xtable *t, u32 nr)
 	err = os_mprotect(t->base + old, new - old, PROT_READ | PROT_WRITE);
 	if (err)
 		return -ENOMEM;
-	count_bytes(t->meta, new - old);
 	t->nr_ready = (u32)min_of(new / t->elem_size, (u64)t->nr_max + 1);
 	return 0;
 }
@@ -139,6 +145,7 @@ static u32 take(struct xtable *t, bool *ret_used)
 		return index;
 	}
 	index = t->nr_used_high;
+	count_bytes(t->meta, touched_bytes(t, index + 1) - touched_bytes(t, index));
 	/* Pairs with xtable_valid(), which takes no lock. */
 	__atomic_store_n(&t->nr_used_high, index + 1, __ATOMIC_RELEASE);
 	return index;

@@ -36,6 +36,14 @@ enum fault_result {
 #define FAULT_WAIT_MAX 65536u
 /* Longest window brought in with a sequential fault, pages. */
 #define READAHEAD_MAX 16u
+/* Scans told apart at a time in one queue. */
+#define READAHEAD_STREAMS 16u
+
+/* A scan seen: where its next fault would be, and how far to read. */
+struct stream {
+	u64 next;
+	u32 window;
+};
 
 /* A fault that waits for memory, or a thread that waits to be woken. */
 struct waiting_fault {
@@ -86,8 +94,9 @@ struct fault {
 	struct event timer_wake;
 
 	struct store_in *io; /* FAULT_IO_MAX, (A) used */
-	struct atomic64 last_addr[PAGER_MAX_QUEUES]; /* end of the last fault's window */
-	struct atomic32 window[PAGER_MAX_QUEUES];
+	/* Of the fault thread of the queue, mostly: a guess, wrong at worst. */
+	struct stream stream[PAGER_MAX_QUEUES][READAHEAD_STREAMS];
+	u32 next_stream[PAGER_MAX_QUEUES];
 
 	struct hist latency[NR_FAULT_KINDS]; /* ns from message to mapping */
 	struct counter64 nr_deferred, nr_throttled, nr_poisoned, nr_io_retry, nr_no_io_slot;

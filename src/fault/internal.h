@@ -18,6 +18,7 @@ struct fault_ctx {
 	u32 pager_flags;
 	enum fault_kind kind;
 	bool charged; /* one page, not yet in a mapped page's name */
+	bool keep_copy; /* the bytes came from the store, where they may stay */
 };
 
 /*

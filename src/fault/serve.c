@@ -163,6 +163,17 @@ static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct p
 	return FAULT_DONE;
 }
 
+/* A copy in the store costs no memory, and saves the next write if the page stays as
+ * it is.  Not for a page that the pool could have held, nor when slots are dear
+ * (cgroup-v2: memory.swap.max). */
+static bool worth_keeping(const struct fault_ctx *c, u32 shadow)
+{
+	struct fault *f = c->f;
+
+	return !workingset_fits_pool(f->lru, c->objcg, shadow) &&
+	       !memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg));
+}
+
 enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
 				       const void *src)
 {
@@ -179,7 +190,10 @@ enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, str
 	 * the range is zapped. */
 	if (err)
 		return nothing_to_do(c, pte);
-	slot_drop(f->swap, &c->t->slots, slot);
+	if (c->keep_copy && worth_keeping(c, shadow))
+		swap_cache_keep(f->swap, slot, c->new_page);
+	else
+		slot_drop(f->swap, &c->t->slots, slot);
 	fault_publish(c, pte, c->new_page);
 	c->charged = false;
 	return FAULT_DONE;
@@ -236,6 +250,8 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot);
 		c->charged = res != FAULT_IO;
 		c->kind = FAULT_STORE;
+		if (res == FAULT_IO)
+			fault_readahead(c);
 		return res;
 	}
 	c->kind = FAULT_ZSWAP;

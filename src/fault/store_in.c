@@ -56,6 +56,7 @@ static void finish(struct store_in *in, struct task *t, int err)
 		.addr = in->addr,
 		.queue = in->queue,
 		.charged = true,
+		.keep_copy = true,
 	};
 	enum fault_result res = FAULT_DONE;
 

@@ -20,6 +20,9 @@ static void zap_present(struct fault *f, struct task *t, struct page_id id)
 	struct objcg_id o = { page->objcg };
 
 	memcg_stat_add(f->tree, o, MEMCG_STAT_ANON, -1);
+	if (page->slot) /* its clean copy */
+		slot_drop(f->swap, &t->slots, (struct slot_id){ page->slot });
+	page->slot = 0;
 	if (page_kill(page)) {
 		lru_del(f->lru, id);
 		page_free(&f->mm->pages, id);

@@ -32,9 +32,10 @@ struct lruvec {
 	/* compressed objects of the group, by store time (zswap/) */
 	struct mutex zlru_lock;
 	struct ilist zlru; /* (zlru_lock) of slots */
-	/* laundry tuning (reclaim/) */
 	struct counter64 nr_soft_hits;
-	struct counter64 nr_washed;
+	/* share of memory.max that the pool may take, in 1/64 (kswapd); 0: not set yet */
+	u32 pool_share;
+	u64 seen_zswpin, seen_pswpin; /* (kswapd) at the last look */
 };
 
 struct lru {
@@ -89,6 +90,10 @@ void lru_reparent_locked(struct lru *lru, struct memcg_id child, struct memcg_id
 
 /* The trace left in a slot when a page leaves: clock and workingset bit. */
 u32 workingset_eviction(struct lru *lru, struct objcg_id o, bool workingset);
+/* A page comes back from the store: it was away for no longer than it takes to
+ * replace all that is in memory, compressed pages included.  Such a page belongs
+ * into the pool, not on the device, when it leaves again. */
+bool workingset_fits_pool(const struct lru *lru, struct objcg_id o, u32 shadow);
 /* A page came back: should it start active?  Counts refaults. */
 bool workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow);
 

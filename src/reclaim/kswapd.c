@@ -7,14 +7,26 @@
  * try again, move the pool's cold end to the store when the pool takes more than
  * its share.  When nothing more can be paged out and a fault still waits: OOM.
  *
- * Pool share: half of memory.max.  A pool without a bound would end as the
- * kernel's does: every resident page squeezed out by compressed ones.
+ * Pool share: what of memory.max compressed pages may take.  A pool without a bound
+ * ends as the kernel's does, every resident page squeezed out by compressed ones;
+ * a small one sends to the device what would have fitted.  So the share follows the
+ * cost of what comes back: a read from the store costs about STORE_COST
+ * decompressions; when reads cost more than decompressions the pool grows, when
+ * they are rare against them it shrinks and leaves room to resident pages.
  */
 #include "reclaim/reclaim.h"
 
 #include <errno.h>
 
-#define POOL_SHARE_SHIFT 1
+#define SHARE_ONE 64u
+#define SHARE_START 32u
+#define SHARE_MIN 16u
+#define SHARE_MAX 48u
+#define SHARE_STEP 2u
+/* A read from the store takes 100 us here, a decompression with its fault 8. */
+#define STORE_COST 12
+/* Faults between two looks at the share. */
+#define SHARE_PERIOD 1024
 #define KSWAPD_BATCH 64u
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
 /* Rounds between attempts to evict what the pager refused. */
@@ -59,12 +71,39 @@ long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, 
 	return zswap_writeback(r->zswap, id, nr, t->buf);
 }
 
+/* The share of id's limit, after what came back since the last look. */
+static u32 pool_share(struct reclaim *r, struct memcg_id id)
+{
+	struct lruvec *v = lruvec_of(r->lru, id);
+	u64 zswpin = memcg_stat_read(r->tree, id, MEMCG_STAT_ZSWPIN);
+	u64 pswpin = memcg_stat_read(r->tree, id, MEMCG_STAT_PSWPIN);
+	u64 dz = zswpin - v->seen_zswpin, ds = pswpin - v->seen_pswpin;
+
+	if (!v->pool_share)
+		v->pool_share = SHARE_START;
+	if (dz + ds < SHARE_PERIOD)
+		return v->pool_share;
+	if (ds * STORE_COST > dz && v->pool_share < SHARE_MAX)
+		v->pool_share += SHARE_STEP;
+	else if (ds * STORE_COST * 4 < dz && v->pool_share > SHARE_MIN)
+		v->pool_share -= SHARE_STEP;
+	v->seen_zswpin = zswpin;
+	v->seen_pswpin = pswpin;
+	return v->pool_share;
+}
+
 static u64 pool_limit(struct reclaim *r, struct memcg_id id)
 {
 	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY);
 	u64 zmax = memcg_limit(r->tree, id, COUNTER_ZSWAP);
+	u64 fixed = memcg_stat_read(r->tree, id, MEMCG_STAT_KERNEL) +
+		    memcg_stat_read(r->tree, id, MEMCG_STAT_UNMANAGED);
 
-	return max == PAGE_COUNTER_MAX ? zmax : min_of(zmax, max >> POOL_SHARE_SHIFT);
+	if (max == PAGE_COUNTER_MAX)
+		return zmax;
+	/* A share of what pages can have at all. */
+	max -= min_of(fixed, max);
+	return min_of(zmax, max * pool_share(r, id) / SHARE_ONE);
 }
 
 /* The pool back under its share; pages written back. */

@@ -96,7 +96,8 @@ static void abandon(struct reclaim *r, struct task *t, struct run *run, u32 from
 		    bool unevictable, enum memcg_stat why)
 {
 	for (u32 i = from; i < run->nr; i++) {
-		if (i < nr_slots)
+		/* A clean copy's slot stays with its page. */
+		if (i < nr_slots && !page_of(r, run->page[i])->slot)
 			slot_drop(r->swap, &t->slots, run->slot[i]);
 		if (unevictable && i == from)
 			atomic32_fetch_or(&page_of(r, run->page[i])->flags, PG_UNEVICTABLE);
@@ -114,6 +115,9 @@ static u32 alloc_slots(struct reclaim *r, struct task *t, struct run *run)
 	for (n = 0; n < run->nr; n++) {
 		struct objcg_id o = { page_of(r, run->page[n])->objcg };
 
+		run->slot[n].v = page_of(r, run->page[n])->slot;
+		if (run->slot[n].v)
+			continue;
 		if (slot_alloc(r->swap, &t->slots, o, &run->slot[n])) {
 			stat_add(&r->nr_no_slots, 1);
 			break;
@@ -122,11 +126,41 @@ static u32 alloc_slots(struct reclaim *r, struct task *t, struct run *run)
 	return n;
 }
 
+/*
+ * The page in `frame` has a copy in the store.  Still equal: it needs no laundry and
+ * no write, it is out already.  XXH3-128: collisions an attacker might find harm
+ * only the attacker's own pages, since copies are never shared.
+ */
+static bool leave_by_copy(struct reclaim *r, struct run *run, u32 i, u32 frame)
+{
+	struct page *page = page_of(r, run->page[i]);
+	const struct slot *slot = slot_at(r->swap, run->slot[i]);
+	struct page_hash h = page_hash(frame_addr(&r->mm->frames, frame));
+	struct objcg_id o = { page->objcg };
+	bool workingset = atomic32_peek(&page->flags) & PG_WORKINGSET;
+
+	page->slot = 0;
+	if (h.lo != slot->hash_lo || h.hi != slot->hash_hi) {
+		swap_cache_forget_copy(r->swap, run->slot[i]);
+		return false;
+	}
+	swap_cache_reuse_copy(r->swap, run->slot[i], workingset_eviction(r->lru, o, workingset));
+	stat_page(r, run->page[i], MEMCG_STAT_ANON, -1);
+	stat_page(r, run->page[i], MEMCG_STAT_SWPOUT_CLEAN, 1);
+	frames_put(&r->mm->frames, frame, 1);
+	page_free(&r->mm->pages, run->page[i]);
+	memcg_uncharge(r->tree, NULL, o, 1);
+	pte_unlock_to(run->pte[i], PTE_SWAP, run->slot[i].v);
+	return true;
+}
+
 /* The page was taken into frame: it is in the swap cache from here on. */
 static void enter_laundry(struct reclaim *r, struct task *t, struct run *run, u32 i, u32 frame)
 {
 	struct page *page = page_of(r, run->page[i]);
 
+	if (page->slot && leave_by_copy(r, run, i, frame))
+		return;
 	page->frame = frame;
 	page->slot = run->slot[i].v;
 	atomic32_fetch_or(&page->flags, PG_FRAME);
@@ -146,6 +180,7 @@ static void settle_dropped(struct reclaim *r, struct task *t, struct run *run, u
 	stat_page(r, run->page[i], MEMCG_STAT_ANON, -1);
 	stat_page(r, run->page[i], MEMCG_STAT_PGDROPPED, 1);
 	slot_drop(r->swap, &t->slots, run->slot[i]);
+	page_of(r, run->page[i])->slot = 0;
 	page_free(&r->mm->pages, run->page[i]);
 	memcg_uncharge(r->tree, &t->stock, o, 1);
 	pte_unlock_to(run->pte[i], PTE_NONE, 0);

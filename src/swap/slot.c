@@ -154,7 +154,7 @@ void slot_drop(struct swap *s, struct slot_cache *cache, struct slot_id id)
 		slot_unlock(s, id);
 		return;
 	}
-	if (page.v)
+	if (page.v || (flags & SLOT_CACHED))
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
 			       -1);
 	slot_free_unlock(s, cache, id);

@@ -199,6 +199,17 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
  */
 void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id page, bool tail);
 
+/*
+ * Clean copies.  After a swap-in from the store the object may stay: the slot is
+ * CACHED, the page remembers it.  At the next unmap the content decides.  Both
+ * under the pte lock.
+ */
+void swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page);
+/* The copy is no longer true: it goes, the slot stays, kind FREE (as new). */
+void swap_cache_forget_copy(struct swap *s, struct slot_id id);
+/* The copy is the page again (it was just taken into a frame). */
+void swap_cache_reuse_copy(struct swap *s, struct slot_id id, u32 shadow);
+
 /* A page leaves memory for good: frame emptied, charge given back. */
 void swap_cache_free_page(struct swap *s, struct memcg_stock *stock, struct page_id page);
 

@@ -188,3 +188,40 @@ void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id
 	}
 	slot_unlock(s, slot_id);
 }
+
+void swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page)
+{
+	struct slot *slot = slot_at(s, id);
+
+	slot_lock(s, id);
+	quire_assert(where_kind(slot->where) == SLOT_STORE);
+	set_flags(slot, SLOT_CACHED, 0);
+	slot->shadow = page.v;
+	slot_unlock(s, id);
+	page_at(&s->mm->pages, page)->slot = id.v;
+	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, 1);
+}
+
+void swap_cache_forget_copy(struct swap *s, struct slot_id id)
+{
+	struct slot *slot = slot_at(s, id);
+
+	slot_lock(s, id);
+	quire_assert(where_flags(slot->where) & SLOT_CACHED);
+	s->ops->invalidate(s->ops->ctx, id, slot);
+	slot->where = slot_where(SLOT_FREE, 0, 0, 0);
+	slot_unlock(s, id);
+	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
+}
+
+void swap_cache_reuse_copy(struct swap *s, struct slot_id id, u32 shadow)
+{
+	struct slot *slot = slot_at(s, id);
+
+	slot_lock(s, id);
+	quire_assert(where_flags(slot->where) & SLOT_CACHED);
+	set_flags(slot, 0, SLOT_CACHED);
+	slot->shadow = shadow;
+	slot_unlock(s, id);
+	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
+}

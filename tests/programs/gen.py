@@ -3,6 +3,7 @@
 """Input for the programs: gen.py KIND BYTES|COUNT SEED > FILE
 
   text BYTES     lines of the Debian package index, each behind a seeded key
+  wide BYTES     the same, ten lines joined to one
   tsv COUNT      package records: id, package, section, version, size, text
   files BYTES    shared objects and data files of this system, end to end
   c COUNT        COUNT seeded C functions that call each other
@@ -52,8 +53,9 @@ def index():
     return text
 
 
-def text(size, rnd, out):
+def text(size, rnd, out, joined=1):
     lines = [line for line in index().splitlines() if line]
+    lines = [b" ".join(lines[i:i + joined]) for i in range(0, len(lines), joined)]
     done = 0
     while done < size:
         line = b"%08x %s\n" % (rnd.getrandbits(32),
@@ -61,6 +63,10 @@ def text(size, rnd, out):
         line = line[:size - done - 1] + b"\n" if done + len(line) > size else line
         out.write(line)
         done += len(line)
+
+
+def wide(size, rnd, out):
+    text(size, rnd, out, 10)
 
 
 def records():
@@ -142,7 +148,7 @@ def c(count, rnd, out):
 
 def main():
     kind, amount, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    kinds = {"text": text, "tsv": tsv, "files": files, "c": c}
+    kinds = {"text": text, "wide": wide, "tsv": tsv, "files": files, "c": c}
     kinds[kind](amount, random.Random(seed), sys.stdout.buffer)
 
 

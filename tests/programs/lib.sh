@@ -113,10 +113,11 @@ quarter() {
 	[ $max -ge 8388608 ] || fail "the program uses too little: $(mib "$peak") MiB"
 }
 
-# How long the second run may take before it counts as hung.
+# How long the second run may take before it counts as hung: programs that walk
+# all of their memory at random are slowed by the ratio of a fault to an access.
 bound() {
-	awk -v s="$plain_s" -v most="${BOUND:-0}" \
-		'BEGIN { t = 60 + 40 * s; if (most && t > most) t = most; printf "%d", t }'
+	awk -v s="$plain_s" -v full="$(by_size 0 1)" \
+		'BEGIN { printf "%d", full ? 600 + 200 * s : 60 + 40 * s }'
 }
 
 # limited [-c NAME] COMMAND...: under quire run at $max, watched.

@@ -6,9 +6,9 @@ need python3
 
 cat >"$work/objects.py" <<'PY'
 import hashlib, random, sys
-count = int(sys.argv[1])
+count, width = int(sys.argv[1]), int(sys.argv[2])
 rnd = random.Random(1)
-strings = ["%x-%d" % (rnd.getrandbits(64), i) for i in range(count)]
+strings = ["%x-%d" % (rnd.getrandbits(64), i) * width for i in range(count)]
 table = {s: (i, s[:8]) for i, s in enumerate(strings)}
 strings.sort()
 digest = hashlib.sha256()
@@ -25,4 +25,4 @@ print("groups", len(groups), digest.hexdigest())
 for s in rnd.sample(strings, 10):
     print(s, table[s])
 PY
-compare -- env PYTHONHASHSEED=0 python3 "$work/objects.py" "$(by_size 400000 3000000)"
+compare -- env PYTHONHASHSEED=0 python3 "$work/objects.py" "$(by_size 60000 1000000)" "$(by_size 30 1)"
