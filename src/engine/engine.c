@@ -18,9 +18,8 @@
 
 /* ---- upcalls of reclaim ----------------------------------------------------------- */
 
-static int open_store(void *ctx)
+static int open_store_locked(struct engine *e)
 {
-	struct engine *e = ctx;
 	struct store_config cfg = {
 		.dir = e->store_dir,
 		.max_bytes = e->store_max,
@@ -30,6 +29,9 @@ static int open_store(void *ctx)
 	struct store *store;
 	int err;
 
+	/* Already: another thread came first, and its objects are in that one. */
+	if (zswap_backing(&e->zswap))
+		return 0;
 	if (e->flags & ENGINE_NO_STORE)
 		return -EOPNOTSUPP;
 	err = store_log_open(&cfg, &e->mm.meta, &store);
@@ -37,12 +39,24 @@ static int open_store(void *ctx)
 		engine_set_why(e, "cannot open the store", err, e->store_dir);
 		return err;
 	}
-	e->zswap.store = store;
+	atomic64_store(&e->zswap.store, (u64)store);
 	if (m) {
 		fmt_str(m->store_dir, sizeof(m->store_dir), "%s", e->store_dir);
 		m->store_max = store->max_bytes;
 	}
 	return 0;
+}
+
+/* Reclaim runs on several threads, and each may find that it needs the store. */
+static int open_store(void *ctx)
+{
+	struct engine *e = ctx;
+	int err;
+
+	mutex_lock(&e->store_lock);
+	err = open_store_locked(e);
+	mutex_unlock(&e->store_lock);
+	return err;
 }
 
 static void retry_faults(void *ctx, struct task *t)
@@ -130,6 +144,7 @@ static void init_reclaim(struct engine *e)
 		.ctx = e,
 	};
 	event_init(&r->wake);
+	event_init(&r->trim);
 }
 
 static int init_buffers(struct engine *e)
@@ -138,9 +153,10 @@ static int init_buffers(struct engine *e)
 
 	e->request_buf = meta_alloc(&e->mm.meta, batch);
 	e->kswapd_buf = meta_alloc(&e->mm.meta, batch);
+	e->writeback_buf = meta_alloc(&e->mm.meta, batch);
 	/* Touched by the reader of a knob only, one slot mostly. */
 	e->request_text = meta_reserve("quire: requests", NR_REQUESTS * REQUEST_TEXT);
-	return e->request_buf && e->kswapd_buf && e->request_text ? 0 : -ENOMEM;
+	return e->request_buf && e->kswapd_buf && e->writeback_buf && e->request_text ? 0 : -ENOMEM;
 }
 
 static u32 default_fault_threads(u32 wanted)
@@ -171,6 +187,7 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 	memset(e->fork_fd, -1, sizeof(e->fork_fd));
 	e->nr_fault_threads = default_fault_threads(cfg->nr_fault_threads);
 	pick_store_dir(e, cfg);
+	mutex_init(&e->store_lock, "store opening", LOCK_RANK_TREE);
 	mutex_init(&e->passive_lock, "passive", LOCK_RANK_PASSIVE);
 	gate_init(&e->reclaim_gate);
 	gate_init(&e->fault_gate);
@@ -257,6 +274,7 @@ void engine_destroy(struct engine *e)
 	fault_exit(&e->fault);
 	meta_free(&e->mm.meta, e->request_buf, batch);
 	meta_free(&e->mm.meta, e->kswapd_buf, batch);
+	meta_free(&e->mm.meta, e->writeback_buf, batch);
 	meta_unreserve(e->request_text, NR_REQUESTS * REQUEST_TEXT);
 	zswap_exit(&e->zswap);
 	swap_exit(&e->swap);
@@ -305,6 +323,12 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		(unsigned long long)stat_read(&p->nr_eexist),
 		(unsigned long long)stat_read(&p->nr_fault_reads),
 		(unsigned long long)stat_read(&p->nr_fault_sleeps));
+	fmt_add(out, "fault: deferred %llu throttled %llu poisoned %llu io_retry %llu no_io_slot %llu\n",
+		(unsigned long long)stat_read(&e->fault.nr_deferred),
+		(unsigned long long)stat_read(&e->fault.nr_throttled),
+		(unsigned long long)stat_read(&e->fault.nr_poisoned),
+		(unsigned long long)stat_read(&e->fault.nr_io_retry),
+		(unsigned long long)stat_read(&e->fault.nr_no_io_slot));
 	latency_to_text(e, out);
 	zswap_to_text(&e->zswap, out);
 	while ((id = memcg_next(e->tree, MEMCG_ROOT, id)).v)

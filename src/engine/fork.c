@@ -137,8 +137,8 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 	set_forkable(e, true);
 	for (u32 i = 0; i < STORE_MAX_FILES; i++)
 		files.fd[i] = files.alive[i] = -1;
-	if (e->zswap.store)
-		err = store_fork_prepare(e->zswap.store, &files);
+	if (zswap_backing(&e->zswap))
+		err = store_fork_prepare(zswap_backing(&e->zswap), &files);
 	/* The parent lives on; the child could not read what is out, so it ends
 	 * with a reason instead (fork_child_restart()). */
 	e->fork_err = err;
@@ -150,8 +150,8 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 
 s64 fork_thaw(struct engine *e)
 {
-	if (e->zswap.store && !e->fork_err)
-		store_fork_parent(e->zswap.store);
+	if (zswap_backing(&e->zswap) && !e->fork_err)
+		store_fork_parent(zswap_backing(&e->zswap));
 	set_forkable(e, false);
 	atomic32_store(&e->frozen, 0);
 	gate_open(&e->fault_gate);
@@ -224,6 +224,7 @@ static void forget_parent(struct engine *e)
 {
 	thread_forget(&e->request_task.thread);
 	thread_forget(&e->kswapd_task.thread);
+	thread_forget(&e->writeback_task.thread);
 	thread_forget(&e->ticker_task.thread);
 	for (u32 q = 0; q < e->nr_fault_threads; q++) {
 		thread_forget(&e->fault_thread[q].task.thread);
@@ -235,6 +236,7 @@ static void forget_parent(struct engine *e)
 		atomic32_poke(&e->callback[i].state, REQUEST_FREE);
 	event_init(&e->request_event);
 	event_init(&e->reclaim.wake);
+	event_init(&e->reclaim.trim);
 	event_init(&e->fault.timer_wake);
 	event_init(&e->callback_event);
 	/* Faults that waited belong to threads that do not exist here. */
@@ -265,11 +267,11 @@ static void restart_store(struct engine *e)
 {
 	struct store_fork files;
 
-	if (!e->zswap.store)
+	if (!zswap_backing(&e->zswap))
 		return;
 	memcpy(files.fd, e->fork_fd + 1, sizeof(files.fd));
 	memcpy(files.alive, e->fork_fd + 1 + STORE_MAX_FILES, sizeof(files.alive));
-	store_fork_child(e->zswap.store, &files);
+	store_fork_child(zswap_backing(&e->zswap), &files);
 }
 
 s64 fork_child_restart(struct engine *e)

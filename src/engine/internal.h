@@ -97,6 +97,7 @@ struct engine {
 	void *fatal_ctx;
 	char why[256];
 	struct atomic32 state; /* enum engine_state; futex of those who wait for start */
+	struct mutex store_lock; /* opening the store */
 	struct mutex passive_lock; /* callers, until the engine runs */
 
 	struct mm mm;
@@ -122,9 +123,9 @@ struct engine {
 	struct atomic32 purge;
 
 	/* threads; each struct task is large (codec) and touched only when used */
-	struct task request_task, kswapd_task, ticker_task;
+	struct task request_task, kswapd_task, writeback_task, ticker_task;
 	struct fault_thread fault_thread[PAGER_MAX_QUEUES];
-	u8 *request_buf, *kswapd_buf;
+	u8 *request_buf, *kswapd_buf, *writeback_buf;
 	int statm_fd; /* (ticker) */
 	u64 nr_ticks; /* (ticker) */
 	struct atomic64 map_cursor; /* next queue for a new range */

@@ -110,6 +110,11 @@ int engine_start_threads(struct engine *e)
 		e->kswapd_task.buf = e->kswapd_buf;
 		err = start_one(e, &e->kswapd_task, "quire/kswapd", kswapd_main, &e->reclaim);
 	}
+	if (!err) {
+		e->writeback_task.buf = e->writeback_buf;
+		err = start_one(e, &e->writeback_task, "quire/writeback", writeback_main,
+				&e->reclaim);
+	}
 	if (!err)
 		err = start_one(e, &e->ticker_task, "quire/ticker", ticker_main, e);
 	if (err)
@@ -122,15 +127,17 @@ void engine_close_all(struct engine *e)
 {
 	atomic32_store(&e->reclaim.stop, 1);
 	event_signal(&e->reclaim.wake);
+	event_signal(&e->reclaim.trim);
 	event_signal(&e->fault.timer_wake);
 	event_signal(&e->callback_event);
 	thread_join(&e->kswapd_task.thread);
+	thread_join(&e->writeback_task.thread);
 	thread_join(&e->ticker_task.thread);
 	for (u32 q = 0; q < e->nr_fault_threads; q++)
 		thread_join(&e->fault_thread[q].task.thread);
-	if (e->zswap.store)
-		store_close(e->zswap.store);
-	e->zswap.store = NULL;
+	if (zswap_backing(&e->zswap))
+		store_close(zswap_backing(&e->zswap));
+	atomic64_store(&e->zswap.store, 0);
 	os_close(e->statm_fd);
 	e->mm.pager.ops->close(&e->mm.pager);
 }

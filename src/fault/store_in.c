@@ -91,7 +91,7 @@ static void read_done(struct store_get *get, int res)
 	if (err && in->retries < IO_RETRIES) {
 		in->retries++;
 		stat_add(&f->nr_io_retry, 1);
-		if (aim(in) && !f->zswap->store->ops->get(f->zswap->store, &in->get))
+		if (aim(in) && !zswap_backing(f->zswap)->ops->get(zswap_backing(f->zswap), &in->get))
 			return;
 	}
 	finish(in, &t, err);
@@ -119,7 +119,7 @@ enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u6
 		goto refused;
 	gate_enter_again(f->gate);
 	pte_lock_give(pte);
-	if (!f->zswap->store->ops->get(f->zswap->store, &in->get))
+	if (!zswap_backing(f->zswap)->ops->get(zswap_backing(f->zswap), &in->get))
 		return FAULT_IO;
 	pte_lock_take(pte);
 	gate_leave(f->gate);

@@ -4,8 +4,9 @@
  * limit, so that a fault almost never waits.
  *
  * One round per group that is over its watermark: reclaim, let waiting faults
- * try again, move the pool's cold end to the store when the pool takes more than
- * its share.  When nothing more can be paged out and a fault still waits: OOM.
+ * try again.  A second thread moves the pool's cold end to the store when the pool
+ * takes more than its share, so that reclaim does not wait for the device.  When
+ * nothing more can be paged out and a fault still waits: OOM.
  *
  * Pool share: what of memory.max compressed pages may take.  A pool without a bound
  * ends as the kernel's does, every resident page squeezed out by compressed ones;
@@ -63,7 +64,7 @@ long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, 
 		return 0;
 	if (!memcg_zswap_writeback(r->tree, id))
 		return -EOPNOTSUPP;
-	if (!r->zswap->store) {
+	if (!zswap_backing(r->zswap)) {
 		err = r->ops.open_store(r->ops.ctx);
 		if (err)
 			return err;
@@ -106,19 +107,9 @@ static u64 pool_limit(struct reclaim *r, struct memcg_id id)
 	return min_of(zmax, max * pool_share(r, id) / SHARE_ONE);
 }
 
-/* The pool back under its share; pages written back. */
-static u64 trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
+static bool pool_is_over(struct reclaim *r, struct memcg_id id)
 {
-	u64 moved = 0;
-
-	while (memcg_usage(r->tree, id, COUNTER_ZSWAP) > pool_limit(r, id)) {
-		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
-
-		if (n <= 0)
-			break;
-		moved += (u64)n;
-	}
-	return moved;
+	return memcg_usage(r->tree, id, COUNTER_ZSWAP) > pool_limit(r, id);
 }
 
 /* Sparse blocks of the pool back to the OS when they are worth it. */
@@ -140,10 +131,11 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 		.who = RECLAIM_KSWAPD,
 		.may_swap = true,
 	};
-	u64 moved;
+	u64 moved = 0;
 
+	if (pool_is_over(r, id))
+		event_signal(&r->trim);
 	gate_enter(r->gate);
-	moved = trim_pool(r, t, id);
 	reclaim_memcg(r, t, &sc);
 	compact_pool(r);
 	if (!sc.nr_reclaimed && !moved) {
@@ -193,14 +185,6 @@ static bool over_watermark(struct reclaim *r, struct memcg_id id)
 	return memcg_usage(r->tree, id, COUNTER_MEMORY) > memcg_wmark_pages(r->tree, id);
 }
 
-/* cgroup-v2: memory.zswap.max of a group that is far from its memory.max. */
-static void trim_pool_gated(struct reclaim *r, struct task *t, struct memcg_id id)
-{
-	gate_enter(r->gate);
-	trim_pool(r, t, id);
-	gate_leave(r->gate);
-}
-
 static void balance_all(struct reclaim *r, struct task *t)
 {
 	struct memcg_id id = { 0 };
@@ -208,8 +192,8 @@ static void balance_all(struct reclaim *r, struct task *t)
 	while ((id = memcg_next(r->tree, MEMCG_ROOT, id)).v) {
 		if (over_watermark(r, id))
 			balance(r, t, id);
-		else
-			trim_pool_gated(r, t, id);
+		else if (pool_is_over(r, id)) /* cgroup-v2: memory.zswap.max */
+			event_signal(&r->trim);
 	}
 }
 
@@ -225,5 +209,35 @@ void kswapd_main(struct thread *self)
 		r->ops.retry_faults(r->ops.ctx, t);
 		event_wait(&r->wake, seq, KSWAPD_TICK_NS);
 		stat_add(&r->nr_wakes, 1);
+	}
+}
+
+/* The pool of id back under its share, batch by batch, as far as it goes. */
+static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
+{
+	while (pool_is_over(r, id) && !atomic32_load(&r->stop)) {
+		long n;
+
+		gate_enter(r->gate);
+		n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
+		gate_leave(r->gate);
+		if (n <= 0)
+			return;
+		kswapd_wake(r); /* faults may wait for exactly this memory */
+	}
+}
+
+void writeback_main(struct thread *self)
+{
+	struct task *t = (struct task *)self;
+	struct reclaim *r = self->arg;
+
+	while (!atomic32_load(&r->stop)) {
+		u32 seq = event_seq(&r->trim);
+		struct memcg_id id = { 0 };
+
+		while ((id = memcg_next(r->tree, MEMCG_ROOT, id)).v)
+			trim_pool(r, t, id);
+		event_wait(&r->trim, seq, KSWAPD_TICK_NS);
 	}
 }

@@ -60,7 +60,7 @@ static void store_refused(struct reclaim *r, struct task *t, struct memcg_id id,
 	 * rejected store. */
 	if (!nr || !memcg_zswap_writeback(r->tree, id))
 		return;
-	if (!r->zswap->store && r->ops.open_store(r->ops.ctx))
+	if (!zswap_backing(r->zswap) && r->ops.open_store(r->ops.ctx))
 		return;
 	if (zswap_store_out(r->zswap, &t->codec, t->buf, content, why, ids, nr, out)) {
 		stat_add(&r->nr_store_refused, 1);

@@ -52,6 +52,7 @@ struct reclaim {
 	struct reclaim_ops ops; /* (C) */
 	struct gate *gate; /* (C) closed: no page may leave (fork) */
 	struct event wake; /* kswapd's doorbell */
+	struct event trim; /* the writeback thread's */
 	struct atomic32 stop;
 	struct counter64 nr_wakes, nr_rounds, nr_no_progress;
 	struct counter64 nr_no_frames, nr_no_slots, nr_store_refused;
@@ -85,8 +86,9 @@ u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 n
 u32 reclaim_rescue_unevictable(struct reclaim *r, struct memcg_id id, u32 nr);
 
 void kswapd_wake(struct reclaim *r);
-/* The thread; t->thread.arg is the struct reclaim. */
+/* The threads; t->thread.arg is the struct reclaim. */
 void kswapd_main(struct thread *self);
+void writeback_main(struct thread *self);
 /* Bring the pool of a group under its zswap.max and its share of the limit. */
 long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr);
 

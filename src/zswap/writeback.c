@@ -42,6 +42,16 @@ static u32 isolate_victims(struct zswap *z, struct memcg_id memcg, u32 nr, struc
 	return got;
 }
 
+/* Cluster lock held; adding takes it too, so a "no" stays true. */
+static bool off_the_list(struct zswap *z, const struct slot *slot)
+{
+	struct lruvec *vec = zswap_lock_zlru(z, (struct objcg_id){ slot->objcg });
+	bool off = slot->zlru.prev == ZLRU_OFF;
+
+	mutex_unlock(&vec->zlru_lock);
+	return off;
+}
+
 /* Steps two and three: mark it and copy its bytes; false: it is gone. */
 static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 {
@@ -49,8 +59,10 @@ static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 	bool ok = false;
 
 	slot_lock(z->swap, v->id);
+	/* Listed again: the number was freed and given to another page, which may even
+	 * have got the same handle; that entry is for whoever takes it off the list. */
 	if (where_kind(slot->where) == SLOT_ZSWAP &&
-	    where_loc(slot->where) == where_loc(v->where) &&
+	    where_loc(slot->where) == where_loc(v->where) && off_the_list(z, slot) &&
 	    !(where_flags(slot->where) & (SLOT_WB | SLOT_DEAD))) {
 		slot->where |= slot_where(SLOT_FREE, SLOT_WB, 0, 0);
 		v->where = slot->where;
@@ -94,7 +106,7 @@ static void finish_victim(struct zswap *z, struct victim *v, struct store_loc lo
 	if (flags & SLOT_DEAD) {
 		slot->where &= ~slot_where(SLOT_FREE, SLOT_WB | SLOT_DEAD, 0, 0);
 		slot_free_unlock(z->swap, NULL, v->id);
-		z->store->ops->free(z->store, loc, len);
+		zswap_backing(z)->ops->free(zswap_backing(z), loc, len);
 		stat_add(&z->nr_wb_stale, 1);
 		return;
 	}
@@ -117,7 +129,7 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 	u32 got, kept = 0;
 	int err;
 
-	if (!z->store || !memcg_zswap_writeback(z->tree, memcg))
+	if (!zswap_backing(z) || !memcg_zswap_writeback(z->tree, memcg))
 		return -EOPNOTSUPP;
 	got = isolate_victims(z, memcg, min_of(nr, WRITEBACK_BATCH), victims);
 	for (u32 i = 0; i < got; i++) {
@@ -134,7 +146,7 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 	}
 	if (!kept)
 		return got;
-	err = z->store->ops->put(z->store, puts, kept);
+	err = zswap_backing(z)->ops->put(zswap_backing(z), puts, kept);
 	for (u32 i = 0; i < kept; i++) {
 		if (err)
 			unclaim_victim(z, &victims[i]);
@@ -164,7 +176,7 @@ int zswap_store_out(struct zswap *z, struct codec *codec, u8 *buf, const void *c
 		puts[i] = (struct store_put){ len ? to : content[i], len ? len : PAGE_SIZE,
 					      ids[i].v, { 0 } };
 	}
-	err = z->store->ops->put(z->store, puts, nr);
+	err = zswap_backing(z)->ops->put(zswap_backing(z), puts, nr);
 	if (err) {
 		stat_add(&z->nr_wb_error, 1);
 		return err;

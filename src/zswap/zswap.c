@@ -72,7 +72,7 @@ static void invalidate(void *ctx, struct slot_id id, struct slot *slot)
 
 	zswap_count_copy(z, o, kind, len, -1);
 	if (kind == SLOT_STORE) {
-		z->store->ops->free(z->store, (struct store_loc){ where_loc(slot->where) }, len);
+		zswap_backing(z)->ops->free(zswap_backing(z), (struct store_loc){ where_loc(slot->where) }, len);
 		return;
 	}
 	if (kind != SLOT_ZSWAP)
@@ -199,7 +199,7 @@ void zswap_undo(struct zswap *z, struct objcg_id o, const struct pageout_result 
 		zs_free(z->pool, (struct zs_handle){ (u32)r->loc }, r->len);
 		memcg_zswap_uncharge(z->tree, o, zs_charged_size(z->pool, r->len));
 	} else if (r->kind == SLOT_STORE) {
-		z->store->ops->free(z->store, (struct store_loc){ r->loc }, r->len);
+		zswap_backing(z)->ops->free(zswap_backing(z), (struct store_loc){ r->loc }, r->len);
 	}
 }
 

@@ -28,13 +28,19 @@ struct zswap {
 	struct memcg_tree *tree; /* (C) */
 	struct lru *lru; /* (C) */
 	struct zspool *pool; /* (C) */
-	struct store *store; /* set once, when the store is opened; NULL: none */
+	struct atomic64 store; /* struct store *, set once when it is opened; 0: none */
 	struct swap_ops swap_ops; /* (C) what swap/ calls back */
 	bool pool_enabled; /* (C) */
 	struct counter64 nr_stored, nr_filled, nr_reject_compress, nr_reject_limit;
 	struct counter64 nr_reject_alloc, nr_written_back, nr_wb_stale, nr_wb_error;
 	struct counter64 nr_hash_mismatch;
 };
+
+/* The store behind the pool, NULL while none is open. */
+static inline struct store *zswap_backing(const struct zswap *z)
+{
+	return (struct store *)atomic64_load(&z->store);
+}
 
 int QUIRE_MUST_CHECK zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree,
 				struct lru *lru, struct meta *meta, bool pool_enabled,

@@ -11,13 +11,16 @@ public class Objects {
 	record Row(int id, String key, long[] values) {}
 
 	public static void main(String[] args) throws Exception {
-		int count = Integer.parseInt(args[0]);
+		int count = Integer.parseInt(args[0]), width = Integer.parseInt(args[1]);
 		Random random = new Random(1);
 		List<Row> rows = new ArrayList<>();
 		Map<String, Row> byKey = new HashMap<>();
 		for (int i = 0; i < count; i++) {
 			long a = random.nextLong(), b = random.nextLong();
-			Row row = new Row(i, Long.toString(a, 36), new long[] { a, b, a ^ b, i });
+			long[] values = new long[width];
+			for (int k = 0; k < width; k++)
+				values[k] = a * k ^ b >>> k;
+			Row row = new Row(i, Long.toString(a, 36), values);
 			rows.add(row);
 			byKey.put(row.key(), row);
 		}
@@ -37,6 +40,6 @@ public class Objects {
 }
 JAVA
 javac -d "$work" "$work/Objects.java" || fail "javac"
-mb=$(by_size 200 300)
+mb=$(by_size 110 300)
 compare -- java -XX:+UseSerialGC -Xms"${mb}m" -Xmx"${mb}m" -Xmn16m -Xshare:auto \
-	-cp "$work" Objects "$(by_size 700000 1300000)"
+	-cp "$work" Objects "$(by_size 50000 1300000)" "$(by_size 160 4)"

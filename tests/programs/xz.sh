@@ -4,6 +4,6 @@
 . "$(dirname "$0")/lib.sh"
 need xz python3
 
-gen files $(($(by_size 4 100) << 20)) 1 >"$work/in"
+gen files $(($(by_size 1 100) << 20)) 1 >"$work/in"
 compare -- xz -9 -T1 -c "$work/in"
 xz -dc "$work/plain.out" | cmp - "$work/in" || fail "xz does not give the input back"

@@ -253,6 +253,7 @@ TEST(pin_and_advise)
 	u64 nr = 4096;
 	void *mem;
 	u64 *p;
+	int err;
 
 	ASSERT_OK(engine_mmap(e, g, NULL, nr * PAGE_SIZE, RW, ANON, &mem));
 	p = mem;
@@ -265,7 +266,10 @@ TEST(pin_and_advise)
 		verify(p + i * 512, i, 0);
 	ASSERT_OK(engine_unpin(e, mem, 64 * PAGE_SIZE));
 	/* more than the limit cannot be pinned, and nothing stays pinned */
-	ASSERT_EQ(engine_pin(e, mem, nr * PAGE_SIZE), -ENOMEM);
+	err = engine_pin(e, mem, nr * PAGE_SIZE);
+	if (err != -ENOMEM)
+		show(e);
+	ASSERT_EQ(err, -ENOMEM);
 	for (u64 i = 0; i < nr; i++)
 		verify(p + i * 512, i, 0);
 	engine_destroy(e);
