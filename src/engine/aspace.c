@@ -19,6 +19,10 @@
 
 #include "base/os.h"
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
 static bool running(const struct engine *e)
 {
 	return atomic32_load(&e->state) == ENGINE_RUNNING;
@@ -189,10 +193,22 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 		gate_close(&e->reclaim_gate);
 		gate_close(&e->fault_gate);
 	}
+	/*
+	 * A moved mapping loses its userfaultfd.  Where its new place touches another
+	 * managed mapping the kernel first merges the two and then drops the
+	 * userfaultfd of the result: the bystander's missing pages would read as
+	 * zeros.  Mappings of different flags do not merge, and this flag means
+	 * nothing for anonymous memory (doc/decisions/0004-mremap-merge.md).
+	 */
+	os_madvise((void *)old, old_len, MADV_RANDOM);
 	p = os_mremap((void *)old, old_len, new_len, flags, (void *)new_addr);
 	if (p >= 0)
 		err = follow_move(e, &r, old, old_len, (u64)p, new_len,
-				  flags & 4 /* MREMAP_DONTUNMAP */);
+				  flags & MREMAP_DONTUNMAP);
+	if (p >= 0)
+		os_madvise((void *)p, new_len, MADV_NORMAL);
+	if (p < 0 || (flags & MREMAP_DONTUNMAP))
+		os_madvise((void *)old, old_len, MADV_NORMAL);
 	if (running(e)) {
 		gate_open(&e->fault_gate);
 		gate_open(&e->reclaim_gate);
@@ -246,15 +262,21 @@ s64 aspace_dontfork(struct engine *e, u64 addr, u64 len, bool dontfork)
 				dontfork ? 0 : REGION_USER_DONTFORK);
 }
 
+/* As far as the limit allows: a hint does not fail for want of room. */
+static s64 will_need(struct engine *e, u64 start, u64 end)
+{
+	s64 err = populate_range(&e->fault, &e->request_task, start, end, false);
+
+	return err == -ENOMEM ? 0 : err;
+}
+
 s64 aspace_advise(struct engine *e, u64 addr, u64 len, enum engine_advice advice)
 {
 	struct region_table *t = &e->mm.regions;
 
 	switch (advice) {
 	case ENGINE_ADVISE_WILLNEED:
-		return running(e) ? populate_range(&e->fault, &e->request_task, addr, addr + len,
-						   false) :
-				    0;
+		return running(e) ? will_need(e, addr, addr + len) : 0;
 	case ENGINE_ADVISE_COLD:
 	case ENGINE_ADVISE_PAGEOUT:
 		if (running(e))

@@ -155,6 +155,8 @@ static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct p
 		pte_unlock_to(pte, PTE_NONE, 0);
 		return nothing_to_do(c, NULL);
 	}
+	/* mremap(2) may have moved the address while the page was in its frame. */
+	page->vpn = c->addr >> PAGE_SHIFT;
 	atomic32_fetch_and(&page->flags, ~(u32)PG_FRAME);
 	atomic32_fetch_or(&page->flags, PG_ACTIVE);
 	stat_add(&lruvec_of(f->lru, objcg_memcg(f->tree, o))->nr_soft_hits, 1);
