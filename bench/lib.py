@@ -182,8 +182,12 @@ class Kernel:
         return 0
 
     def run(self, limit, command, tries):
-        """(stdout, peak of the group, peak pool) of a command in the group; None
-        when the kernel killed it in each of `tries` runs (counted in kills)."""
+        """(stdout, peak of the group, peak pool) of a command in the group.
+
+        Runs again what the kernel killed; stdout is None and the pool the
+        largest of all runs when it did so in each of `tries` (see kills).
+        """
+        largest = 0
         for _ in range(tries):
             subprocess.run(["swapon", self.swap], check=True)
             self.swap_on = True
@@ -200,7 +204,8 @@ class Kernel:
             if result.returncode != -signal.SIGKILL:
                 die(f"kernel cell failed: {result}")
             self.kills += 1
-        return None
+            largest = max(largest, pool)
+        return None, limit, largest
 
     def watched(self, command):
         peak, done = [0], threading.Event()

@@ -23,7 +23,6 @@
 /* More open files than this are not walked. */
 #define FILES_MAX 65536
 
-
 /* Copy len bytes at addr of this process; false: not mapped. */
 static bool read_self(const void *addr, void *to, size_t len)
 {

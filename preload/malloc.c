@@ -300,8 +300,7 @@ EXPORT size_t nallocx(size_t size, int flags)
 	return qje_nallocx(size, flags);
 }
 
-EXPORT void malloc_stats_print(void (*write_cb)(void *, const char *), void *arg,
-			       const char *opts)
+EXPORT void malloc_stats_print(void (*write_cb)(void *, const char *), void *arg, const char *opts)
 {
 	qje_malloc_stats_print(write_cb, arg, opts);
 }

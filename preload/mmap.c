@@ -120,9 +120,9 @@ EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 {
 	int err = before_protect(addr, len, prot);
 
-	return (int)result(err ? err :
-				 os_syscall6(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey,
-					     0, 0));
+	return (int)result(
+		err ? err :
+		      os_syscall6(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0));
 }
 
 /* madvise(2) on a range with managed parts; 1: the kernel shall hear it too. */

@@ -136,6 +136,12 @@ static inline void sync_read_barrier(void)
 #endif
 }
 
+/* Read one byte for the sake of reading it: the page is in memory afterwards. */
+static inline void sync_touch(const char *byte)
+{
+	(void)__atomic_load_n(byte, __ATOMIC_RELAXED);
+}
+
 /* Pause of a spin loop; a scheduling point in the explorer. */
 void sync_relax(void);
 

@@ -164,7 +164,7 @@ static s64 follow_move(struct engine *e, const struct region *r, u64 old, u64 ol
 	if (err || !running(e))
 		return err;
 	if (to != old)
-		err = move_ptes(&e->fault, old, to, min_of(old_len, new_len));
+		err = zap_move_ptes(&e->fault, old, to, min_of(old_len, new_len));
 	if (!err)
 		err = e->mm.pager.ops->add_range(&e->mm.pager, moved.queue, to, new_len);
 	if (!err && keep_old)
@@ -203,8 +203,7 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 	os_madvise((void *)old, old_len, MADV_RANDOM);
 	p = os_mremap((void *)old, old_len, new_len, flags, (void *)new_addr);
 	if (p >= 0)
-		err = follow_move(e, &r, old, old_len, (u64)p, new_len,
-				  flags & MREMAP_DONTUNMAP);
+		err = follow_move(e, &r, old, old_len, (u64)p, new_len, flags & MREMAP_DONTUNMAP);
 	if (p >= 0)
 		os_madvise((void *)p, new_len, MADV_NORMAL);
 	if (p < 0 || (flags & MREMAP_DONTUNMAP))
@@ -280,8 +279,8 @@ s64 aspace_advise(struct engine *e, u64 addr, u64 len, enum engine_advice advice
 	case ENGINE_ADVISE_COLD:
 	case ENGINE_ADVISE_PAGEOUT:
 		if (running(e))
-			cool_range(&e->fault, &e->request_task, addr, addr + len,
-				   advice == ENGINE_ADVISE_PAGEOUT);
+			populate_cool(&e->fault, &e->request_task, addr, addr + len,
+				      advice == ENGINE_ADVISE_PAGEOUT);
 		return 0;
 	case ENGINE_ADVISE_SEQUENTIAL:
 		return region_set_flags(t, addr, addr + len, REGION_SEQUENTIAL, REGION_RANDOM);
@@ -299,7 +298,7 @@ s64 aspace_pin(struct engine *e, u64 addr, u64 len, bool pin)
 		return 0;
 	if (pin)
 		return populate_range(&e->fault, &e->request_task, addr, addr + len, true);
-	unpin_range(&e->fault, addr, addr + len);
+	populate_unpin(&e->fault, addr, addr + len);
 	return 0;
 }
 

@@ -314,8 +314,9 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		engine_running(e) ? "running" : "passive", p->ops->name,
 		(unsigned long long)atomic64_peek(&e->mm.regions.bytes),
 		(unsigned long long)stat_read(&e->mm.meta.bytes));
-	fmt_add(out, "pager: busy %llu pinned %llu refused %llu eagain %llu eexist %llu reads %llu "
-		     "sleeps %llu\n",
+	fmt_add(out,
+		"pager: busy %llu pinned %llu refused %llu eagain %llu eexist %llu reads %llu "
+		"sleeps %llu\n",
 		(unsigned long long)stat_read(&p->nr_take_busy),
 		(unsigned long long)stat_read(&p->nr_take_pinned),
 		(unsigned long long)stat_read(&p->nr_take_refused),
@@ -323,7 +324,8 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		(unsigned long long)stat_read(&p->nr_eexist),
 		(unsigned long long)stat_read(&p->nr_fault_reads),
 		(unsigned long long)stat_read(&p->nr_fault_sleeps));
-	fmt_add(out, "fault: deferred %llu throttled %llu poisoned %llu io_retry %llu no_io_slot %llu\n",
+	fmt_add(out,
+		"fault: deferred %llu throttled %llu poisoned %llu io_retry %llu no_io_slot %llu\n",
 		(unsigned long long)stat_read(&e->fault.nr_deferred),
 		(unsigned long long)stat_read(&e->fault.nr_throttled),
 		(unsigned long long)stat_read(&e->fault.nr_poisoned),

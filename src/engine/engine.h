@@ -123,8 +123,8 @@ int QUIRE_MUST_CHECK engine_unpin(struct engine *e, void *addr, size_t len);
 
 /* ---- groups ------------------------------------------------------------------ */
 
-int QUIRE_MUST_CHECK engine_group_create(struct engine *e, struct memcg_id parent,
-					 const char *name, struct memcg_id *ret_id);
+int QUIRE_MUST_CHECK engine_group_create(struct engine *e, struct memcg_id parent, const char *name,
+					 struct memcg_id *ret_id);
 /* -EBUSY: children, regions or members are left. */
 int QUIRE_MUST_CHECK engine_group_remove(struct engine *e, struct memcg_id id);
 /* knob/ behind a request: reclaim may run.  out/text may be managed memory. */

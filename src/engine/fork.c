@@ -163,7 +163,7 @@ s64 fork_thaw(struct engine *e)
 static void touch(u64 from, u64 to)
 {
 	for (u64 a = align_down(from, PAGE_SIZE); a < to; a += PAGE_SIZE)
-		(void)*(const volatile char *)a;
+		sync_touch((const char *)a);
 }
 
 static void touch_stack(struct engine *e)

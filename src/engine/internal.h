@@ -144,8 +144,7 @@ struct request *request_get(struct engine *e, enum request_op op);
 s64 request_run(struct engine *e, struct request *rq);
 void request_put(struct request *rq);
 /* The common case: up to 6 words in, one result, *ret_value may be NULL. */
-s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_args,
-		 u64 *ret_value);
+s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_args, u64 *ret_value);
 void request_main(struct thread *self);
 /* One request, on the request thread. */
 void request_serve(struct engine *e, struct request *rq);

@@ -68,7 +68,8 @@ int engine_open_all(struct engine *e, int dev_fd)
 	int err = private_fd_table();
 
 	if (err) {
-		engine_set_why(e, "cannot make a private descriptor table", err, "a seccomp filter?");
+		engine_set_why(e, "cannot make a private descriptor table", err,
+			       "a seccomp filter?");
 		return err;
 	}
 	err = open_pager(e, dev_fd);
@@ -81,7 +82,8 @@ int engine_open_all(struct engine *e, int dev_fd)
 	if (err == -ENOMEM)
 		err = frames_init(&e->mm.frames, &e->mm.meta, &e->mm.pager, FRAMES_MIN);
 	if (err)
-		engine_set_why(e, "no address space for frames", err, "raise RLIMIT_AS (ulimit -v)");
+		engine_set_why(e, "no address space for frames", err,
+			       "raise RLIMIT_AS (ulimit -v)");
 	return err;
 }
 
@@ -112,7 +114,7 @@ int engine_start_threads(struct engine *e)
 	}
 	if (!err) {
 		e->writeback_task.buf = e->writeback_buf;
-		err = start_one(e, &e->writeback_task, "quire/writeback", writeback_main,
+		err = start_one(e, &e->writeback_task, "quire/writeback", kswapd_writeback_main,
 				&e->reclaim);
 	}
 	if (!err)
@@ -215,8 +217,7 @@ int engine_start_if_needed(struct engine *e)
 {
 	if (engine_running(e))
 		return 0;
-	if ((e->flags & ENGINE_LAZY) &&
-	    atomic64_peek(&e->mm.regions.bytes) <= start_threshold(e))
+	if ((e->flags & ENGINE_LAZY) && atomic64_peek(&e->mm.regions.bytes) <= start_threshold(e))
 		return 0;
 	return engine_start(e);
 }

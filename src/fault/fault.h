@@ -164,12 +164,12 @@ int QUIRE_MUST_CHECK adopt_present(struct fault *f, struct task *t, const struct
  * nest).  -ENOMEM: does not fit, pins taken so far are undone.  Reclaims as needed.
  */
 int QUIRE_MUST_CHECK populate_range(struct fault *f, struct task *t, u64 start, u64 end, bool pin);
-void unpin_range(struct fault *f, u64 start, u64 end);
+void populate_unpin(struct fault *f, u64 start, u64 end);
 /* Present pages of a range become inactive and cold (MADV_COLD), or leave at once
  * (MADV_PAGEOUT); pages handled. */
-u64 cool_range(struct fault *f, struct task *t, u64 start, u64 end, bool pageout);
+u64 populate_cool(struct fault *f, struct task *t, u64 start, u64 end, bool pageout);
 
 /* Move ptes after mremap(2), both gates closed. */
-int QUIRE_MUST_CHECK move_ptes(struct fault *f, u64 old, u64 to, u64 len);
+int QUIRE_MUST_CHECK zap_move_ptes(struct fault *f, u64 old, u64 to, u64 len);
 
 #endif

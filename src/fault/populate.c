@@ -105,12 +105,12 @@ int populate_range(struct fault *f, struct task *t, u64 start, u64 end, bool pin
 		err = populate_region(f, t, &r, max_of(r.start, start), min_of(r.end, end), pin,
 				      &done);
 	if (err && pin)
-		unpin_range(f, start, done);
+		populate_unpin(f, start, done);
 	memcg_drain_stock(f->tree, &t->stock);
 	return err;
 }
 
-void unpin_range(struct fault *f, u64 start, u64 end)
+void populate_unpin(struct fault *f, u64 start, u64 end)
 {
 	struct pte *pte;
 
@@ -145,7 +145,7 @@ static void cool_batch(struct fault *f, struct task *t, struct page_id *batch, u
 	gate_leave(f->reclaim->gate);
 }
 
-u64 cool_range(struct fault *f, struct task *t, u64 start, u64 end, bool pageout)
+u64 populate_cool(struct fault *f, struct task *t, u64 start, u64 end, bool pageout)
 {
 	struct page_id batch[SWAP_CLUSTER_MAX];
 	struct pte *pte;

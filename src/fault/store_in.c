@@ -91,7 +91,8 @@ static void read_done(struct store_get *get, int res)
 	if (err && in->retries < IO_RETRIES) {
 		in->retries++;
 		stat_add(&f->nr_io_retry, 1);
-		if (aim(in) && !zswap_backing(f->zswap)->ops->get(zswap_backing(f->zswap), &in->get))
+		if (aim(in) &&
+		    !zswap_backing(f->zswap)->ops->get(zswap_backing(f->zswap), &in->get))
 			return;
 	}
 	finish(in, &t, err);

@@ -86,7 +86,7 @@ static void move_pte(struct fault *f, struct pte *from, struct pte *to, u64 to_a
 	pte_unlock_to(from, PTE_NONE, 0);
 }
 
-int move_ptes(struct fault *f, u64 old, u64 to, u64 len)
+int zap_move_ptes(struct fault *f, u64 old, u64 to, u64 len)
 {
 	struct pte *from;
 

@@ -61,7 +61,7 @@ static inline u32 lruvec_nr(const struct lruvec *v, enum lru_list l)
 }
 
 /* Which list the page's flags call for. */
-enum lru_list page_lru_list(const struct page *page);
+enum lru_list lru_list_of(const struct page *page);
 
 /*
  * Put an owned page on the head of its list (tail: next to go) and give up

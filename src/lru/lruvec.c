@@ -30,7 +30,7 @@ u64 lru_bytes(const struct lru *lru)
 	return (memcg_nr_descendants(lru->tree, MEMCG_ROOT) + 1) * sizeof(struct lruvec);
 }
 
-enum lru_list page_lru_list(const struct page *page)
+enum lru_list lru_list_of(const struct page *page)
 {
 	u32 f = atomic32_peek(&page->flags);
 
@@ -69,7 +69,7 @@ static const enum memcg_stat list_stat[NR_LRU_LISTS] = {
 static void vec_add(struct lru *lru, struct lruvec *v, struct page_id id, bool tail)
 {
 	struct page *page = page_at(&lru->mm->pages, id);
-	enum lru_list l = page_lru_list(page);
+	enum lru_list l = lru_list_of(page);
 	struct ilist_in in = page_lru_in(&lru->mm->pages);
 
 	if (tail)
@@ -83,7 +83,7 @@ static void vec_add(struct lru *lru, struct lruvec *v, struct page_id id, bool t
 static void vec_del(struct lru *lru, struct lruvec *v, struct page_id id)
 {
 	struct page *page = page_at(&lru->mm->pages, id);
-	enum lru_list l = page_lru_list(page);
+	enum lru_list l = lru_list_of(page);
 
 	ilist_del(&v->list[l], page_lru_in(&lru->mm->pages), id.v);
 	atomic32_poke(&v->nr[l], v->list[l].nr);
@@ -218,7 +218,7 @@ static void check_vec(struct lru *lru, u32 n)
 			struct page *page = page_at(&lru->mm->pages, (struct page_id){ i });
 
 			quire_assert(ilist_node(in, i)->prev == prev);
-			quire_assert(page_lru_list(page) == (enum lru_list)l);
+			quire_assert(lru_list_of(page) == (enum lru_list)l);
 			quire_assert(objcg_memcg(lru->tree, (struct objcg_id){ page->objcg }).v ==
 				     n);
 			prev = i;
@@ -248,7 +248,8 @@ void lruvec_to_text(const struct lru *lru, struct memcg_id id, struct fmt *out)
 {
 	const struct lruvec *v = lruvec_of(lru, id);
 
-	fmt_add(out, "lruvec %u: inactive %u active %u laundry %u unevictable %u zlru %u age %llu\n",
+	fmt_add(out,
+		"lruvec %u: inactive %u active %u laundry %u unevictable %u zlru %u age %llu\n",
 		id.v, lruvec_nr(v, LRU_INACTIVE), lruvec_nr(v, LRU_ACTIVE),
 		lruvec_nr(v, LRU_LAUNDRY), lruvec_nr(v, LRU_UNEVICTABLE), v->zlru.nr,
 		(unsigned long long)atomic64_peek(&v->age));

@@ -50,7 +50,7 @@ bool page_kill(struct page *page)
 {
 	for (;;) {
 		u32 old = atomic32_load(&page->flags);
-		u32 new = old & PG_LRU ? old & ~(u32)PG_LRU : old | PG_DEAD;
+		u32 new = old &PG_LRU ? old & ~(u32)PG_LRU : old | PG_DEAD;
 
 		/* One CAS: testing LRU and leaving the note in two steps would let
 		 * the owner put the page back in between and never see the note. */

@@ -13,11 +13,11 @@
  *   SWAP         slot id     a touch faults; the slot says where the bytes are
  *   POISONED     0           bytes were lost; a touch raises SIGBUS
  *
- *   NONE -> PRESENT      fault_zero()
- *   PRESENT -> SWAP      shrink: unmap_run()
- *   SWAP -> PRESENT      fault: map_back(), finish_swap_in()
+ *   NONE -> PRESENT      serve_none()
+ *   PRESENT -> SWAP      shrink: take_run()
+ *   SWAP -> PRESENT      fault: map_back(), fault_finish_swap_in()
  *   any -> NONE          zap_pte()
- *   SWAP -> POISONED     fault: poison_pte()
+ *   SWAP -> POISONED     fault: fault_poison()
  *
  * PTE_IO marks a lock owned by a request (a store read under way) and not by a
  * thread: its completion maps the page and wakes everybody who faulted on it,

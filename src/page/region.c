@@ -238,8 +238,7 @@ static void change_parts(struct region_table *t, u64 start, u64 end, u16 set, u1
 	write_end(t);
 }
 
-static int change(struct region_table *t, u64 start, u64 end, u16 set, u16 clear,
-		  struct objcg_id o)
+static int change(struct region_table *t, u64 start, u64 end, u16 set, u16 clear, struct objcg_id o)
 {
 	int err;
 

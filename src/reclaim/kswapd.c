@@ -227,7 +227,7 @@ static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
 	}
 }
 
-void writeback_main(struct thread *self)
+void kswapd_writeback_main(struct thread *self)
 {
 	struct task *t = (struct task *)self;
 	struct reclaim *r = self->arg;

@@ -88,7 +88,7 @@ u32 reclaim_rescue_unevictable(struct reclaim *r, struct memcg_id id, u32 nr);
 void kswapd_wake(struct reclaim *r);
 /* The threads; t->thread.arg is the struct reclaim. */
 void kswapd_main(struct thread *self);
-void writeback_main(struct thread *self);
+void kswapd_writeback_main(struct thread *self);
 /* Bring the pool of a group under its zswap.max and its share of the limit. */
 long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr);
 

@@ -262,7 +262,8 @@ u32 reclaim_unmap(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr)
 u32 reclaim_rescue_unevictable(struct reclaim *r, struct memcg_id id, u32 nr)
 {
 	struct page_id pages[SWAP_CLUSTER_MAX];
-	u32 got = lru_isolate_tail(r->lru, id, LRU_UNEVICTABLE, min_of(nr, SWAP_CLUSTER_MAX), pages);
+	u32 got = lru_isolate_tail(r->lru, id, LRU_UNEVICTABLE, min_of(nr, SWAP_CLUSTER_MAX),
+				   pages);
 
 	for (u32 i = 0; i < got; i++) {
 		struct page *page = page_of(r, pages[i]);

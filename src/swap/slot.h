@@ -72,8 +72,7 @@ static_assert(SLOT_LOC_BITS + SLOT_LEN_BITS + SLOT_KIND_BITS + 8 == 64, "one wor
 
 static inline u64 slot_where(enum slot_kind kind, u32 flags, u32 len, u64 loc)
 {
-	return loc | (u64)len << SLOT_LOC_BITS |
-	       (u64)kind << (SLOT_LOC_BITS + SLOT_LEN_BITS) |
+	return loc | (u64)len << SLOT_LOC_BITS | (u64)kind << (SLOT_LOC_BITS + SLOT_LEN_BITS) |
 	       (u64)flags << (SLOT_LOC_BITS + SLOT_LEN_BITS + SLOT_KIND_BITS);
 }
 static inline u64 where_loc(u64 w)
@@ -86,7 +85,8 @@ static inline u32 where_len(u64 w)
 }
 static inline enum slot_kind where_kind(u64 w)
 {
-	return (enum slot_kind)(w >> (SLOT_LOC_BITS + SLOT_LEN_BITS) & ((1u << SLOT_KIND_BITS) - 1));
+	return (enum slot_kind)(w >> (SLOT_LOC_BITS + SLOT_LEN_BITS) &
+				((1u << SLOT_KIND_BITS) - 1));
 }
 static inline u32 where_flags(u64 w)
 {
@@ -162,8 +162,8 @@ enum swap_cache_verdict {
 	SWAP_CACHE_GONE, /* not in a frame: load it */
 };
 /* A fault wants the page of a slot back; pte lock held. */
-enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache,
-					struct slot_id id, struct page_id *ret_page);
+enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache, struct slot_id id,
+					struct page_id *ret_page);
 /* The copy out of a busy frame is mapped: the slot ends, or its owner ends it. */
 void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_id id);
 /* Nothing could be mapped for now: the page stays where it is. */

@@ -34,8 +34,8 @@ void swap_cache_add(struct swap *s, struct slot_id id, struct page_id page)
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, 1);
 }
 
-enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache,
-					struct slot_id id, struct page_id *ret_page)
+enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache, struct slot_id id,
+					struct page_id *ret_page)
 {
 	struct slot *slot = slot_at(s, id);
 	struct page_id page;

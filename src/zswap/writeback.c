@@ -140,8 +140,9 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 			continue;
 		}
 		victims[kept] = victims[i];
-		puts[kept] = (struct store_put){ to, where_len(victims[i].where),
-						 victims[i].id.v, { 0 } };
+		puts[kept] = (struct store_put){
+			to, where_len(victims[i].where), victims[i].id.v, { 0 }
+		};
 		kept++;
 	}
 	if (!kept)
@@ -167,14 +168,14 @@ int zswap_store_out(struct zswap *z, struct codec *codec, u8 *buf, const void *c
 
 	quire_assert(nr <= WRITEBACK_BATCH);
 	for (u32 i = 0; i < nr; i++) {
-		u32 len = why[i] == ZSWAP_INCOMPRESSIBLE ? 0 :
-							   codec_compress(codec, content[i], 1);
+		u32 len = why[i] == ZSWAP_INCOMPRESSIBLE ? 0 : codec_compress(codec, content[i], 1);
 		u8 *to = buf + (size_t)i * PAGE_SIZE;
 
 		if (len)
 			memcpy(to, codec->out, len);
-		puts[i] = (struct store_put){ len ? to : content[i], len ? len : PAGE_SIZE,
-					      ids[i].v, { 0 } };
+		puts[i] = (struct store_put){
+			len ? to : content[i], len ? len : PAGE_SIZE, ids[i].v, { 0 }
+		};
 	}
 	err = zswap_backing(z)->ops->put(zswap_backing(z), puts, nr);
 	if (err) {

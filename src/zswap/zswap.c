@@ -72,7 +72,8 @@ static void invalidate(void *ctx, struct slot_id id, struct slot *slot)
 
 	zswap_count_copy(z, o, kind, len, -1);
 	if (kind == SLOT_STORE) {
-		zswap_backing(z)->ops->free(zswap_backing(z), (struct store_loc){ where_loc(slot->where) }, len);
+		zswap_backing(z)->ops->free(zswap_backing(z),
+					    (struct store_loc){ where_loc(slot->where) }, len);
 		return;
 	}
 	if (kind != SLOT_ZSWAP)

@@ -78,8 +78,8 @@ int QUIRE_MUST_CHECK zswap_store_out(struct zswap *z, struct codec *codec, u8 *b
 int QUIRE_MUST_CHECK zswap_load(struct zswap *z, struct codec *codec, struct slot_id id,
 				void *page);
 /* What a store read needs, and the end of it: data as read -> page.  0 or -EIO. */
-bool zswap_store_place(struct zswap *z, struct slot_id id, struct store_loc *ret_loc,
-		       u32 *ret_len, bool *ret_raw);
+bool zswap_store_place(struct zswap *z, struct slot_id id, struct store_loc *ret_loc, u32 *ret_len,
+		       bool *ret_raw);
 int QUIRE_MUST_CHECK zswap_finish_read(struct zswap *z, struct slot_id id, const void *data,
 				       u32 len, bool raw, void *page);
 
