@@ -60,6 +60,30 @@ long os_syscall6(long nr, long a, long b, long c, long d, long e, long f)
 
 /* ---- memory ------------------------------------------------------------ */
 
+/*
+ * ThreadSanitizer must see mappings come and go, or it takes the next user of an
+ * address for the last one's rival: there the calls go through libc.
+ */
+static long map_memory(void *addr, size_t len, int prot, int flags, int fd, s64 off)
+{
+#ifdef __SANITIZE_THREAD__
+	void *p = mmap(addr, len, prot, flags, fd, off);
+
+	return p == MAP_FAILED ? -errno : (long)p;
+#else
+	return os_syscall6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+#endif
+}
+
+static int unmap_memory(void *addr, size_t len)
+{
+#ifdef __SANITIZE_THREAD__
+	return munmap(addr, len) ? -errno : 0;
+#else
+	return (int)os_syscall(SYS_munmap, addr, len, 0);
+#endif
+}
+
 int os_mmap_anon(size_t len, int prot, bool reserve_only, void **ret_addr)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (reserve_only ? MAP_NORESERVE : 0);
@@ -68,7 +92,7 @@ int os_mmap_anon(size_t len, int prot, bool reserve_only, void **ret_addr)
 
 	if (err)
 		return err;
-	res = os_syscall6(SYS_mmap, 0, (long)len, prot, flags, -1, 0);
+	res = map_memory(NULL, len, prot, flags, -1, 0);
 	if (res < 0)
 		return (int)res;
 	*ret_addr = (void *)res;
@@ -81,7 +105,7 @@ long os_mmap(void *addr, size_t len, int prot, int flags, int fd, s64 off)
 
 	if (err)
 		return err;
-	return os_syscall6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	return map_memory(addr, len, prot, flags, fd, off);
 }
 
 int os_munmap(void *addr, size_t len)
@@ -90,7 +114,7 @@ int os_munmap(void *addr, size_t len)
 
 	if (err)
 		return err;
-	return (int)os_syscall(SYS_munmap, addr, len, 0);
+	return unmap_memory(addr, len);
 }
 
 long os_mremap(void *old, size_t old_len, size_t new_len, int flags, void *new_addr)

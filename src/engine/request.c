@@ -58,7 +58,8 @@ s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_ar
 	struct request *rq = request_get(e, op);
 	s64 result;
 
-	memcpy(rq->arg, arg, nr_args * sizeof(*arg));
+	if (nr_args)
+		memcpy(rq->arg, arg, nr_args * sizeof(*arg));
 	result = request_run(e, rq);
 	if (ret_value)
 		*ret_value = rq->value;

@@ -183,7 +183,8 @@ static void look_at_tls(struct thread *self)
 
 	__asm__("mov %%fs:0, %0\n\tmov %%fs:0x10, %1\n\tmov %%fs:0x28, %2"
 		: "=r"(tcb), "=r"(thread), "=r"(canary));
-	MUST(tcb == thread);
+	/* how thread_self() tells our threads from libc's */
+	MUST(thread == (u64)self && tcb != thread);
 	self->nr_uses = canary;
 	/* The functions of libc that we may use, bound lazily at first use. */
 	memset(big, (int)tcb, sizeof(big));
