@@ -6,6 +6,8 @@
   wide BYTES     the same, ten lines joined to one
   tsv COUNT      package records: id, package, section, version, size, text
   files BYTES    shared objects and data files of this system, end to end
+  copies BYTES   150,000 bytes of the index over and over, each time 1 byte in
+                 1,000 changed
   c COUNT        COUNT seeded C functions that call each other
 
 The same machine, arguments and seed give the same bytes.
@@ -117,6 +119,17 @@ def files(size, rnd, out):
                 return
 
 
+def copies(size, rnd, out):
+    block = index()[:150000]
+    done = 0
+    while done < size:
+        part = bytearray(block[:size - done])
+        for _ in range(len(part) // 1000):
+            part[rnd.randrange(len(part))] = rnd.randrange(256)
+        out.write(part)
+        done += len(part)
+
+
 def expression(rnd, depth):
     if depth == 0:
         return rnd.choice(("a", "b", "t", "s->v[i & 63]",
@@ -148,7 +161,7 @@ def c(count, rnd, out):
 
 def main():
     kind, amount, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    kinds = {"text": text, "wide": wide, "tsv": tsv, "files": files, "c": c}
+    kinds = {"text": text, "wide": wide, "tsv": tsv, "files": files, "copies": copies, "c": c}
     kinds[kind](amount, random.Random(seed), sys.stdout.buffer)
 
 

@@ -5,5 +5,5 @@
 need sort python3
 
 # few long lines where time is short: comparing is one access at random each
-gen "$(by_size wide text)" $(($(by_size 40 256) << 20)) 1 >"$work/in"
+gen "$(by_size wide text)" $(($(by_size 32 256) << 20)) 1 >"$work/in"
 compare -- sort -S 512M --parallel=2 -T "$work" "$work/in"

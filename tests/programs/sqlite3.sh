@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 need sqlite3 python3
 
-gen tsv "$(by_size 100000 400000)" 1 >"$work/rows.tsv"
+gen tsv "$(by_size 70000 400000)" 1 >"$work/rows.tsv"
 cat >"$work/in.sql" <<SQL
 .mode ascii
 .separator "\t" "\n"
