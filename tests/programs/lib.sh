@@ -107,9 +107,9 @@ plain() {
 	return $rc
 }
 
-# A quarter of the peak (or 1/SHARE, where a program says why), in whole MiB.
+# A quarter of the peak, in whole MiB.
 quarter() {
-	max=$((peak / ${SHARE:-4} / 1048576 * 1048576))
+	max=$((peak / 4 / 1048576 * 1048576))
 	[ $max -ge 8388608 ] || fail "the program uses too little: $(mib "$peak") MiB"
 }
 

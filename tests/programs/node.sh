@@ -2,9 +2,6 @@
 # shellcheck shell=bash
 # node: V8's heap, reserved without access and opened piece by piece.
 . "$(dirname "$0")/lib.sh"
-# V8 marks and moves its whole heap again and again; at a quarter, and at this size,
-# that takes over 100 times as long. Half is what passes in time (CI size only).
-[ "$SIZE" = ci ] && SHARE=2
 need node
 
 cat >"$work/objects.js" <<'JS'
