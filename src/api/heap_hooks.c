@@ -3,9 +3,11 @@
  * heap_hooks.c - where an arena's extents come from and go to.
  *
  * Owns the mapping of jemalloc's extent operations to the engine's.  An extent
- * that an arena does not need any more is discarded but kept mapped, so that a
- * mapping is reused instead of cut up; large ones are unmapped, since a range
- * has metadata of its own as long as it exists.
+ * that an arena does not need any more is discarded but kept mapped until the
+ * arena goes.  That is not thrift: jemalloc takes the start of a mapping for the
+ * border between arenas (its is_head).  Were the front of a mapping unmapped and
+ * the rest kept, another arena's mapping could land in the hole, and free
+ * extents of the two would be merged under the wrong arena's lock.
  *
  * The hooks run on application threads under jemalloc's locks.  The engine
  * never takes those, so waiting for it here is safe.
@@ -16,9 +18,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-
-/* Unmap what is at least this large; keep smaller extents mapped. */
-#define UNMAP_MIN (8 * MIB)
 
 static struct heap_hooks *hooks_of(extent_hooks_t *hooks)
 {
@@ -77,15 +76,6 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, si
 	return addr;
 }
 
-/* True: refused, jemalloc keeps the mapping and purges it. */
-static bool extent_dalloc(extent_hooks_t *hooks, void *addr, size_t size, bool committed,
-			  unsigned int arena)
-{
-	(void)committed;
-	(void)arena;
-	return size < UNMAP_MIN || engine_munmap(hooks_of(hooks)->e, addr, size) < 0;
-}
-
 static void extent_destroy(extent_hooks_t *hooks, void *addr, size_t size, bool committed,
 			   unsigned int arena)
 {
@@ -125,7 +115,7 @@ void heap_hooks_init(struct heap_hooks *h, struct engine *e, struct memcg_id id)
 	*h = (struct heap_hooks){
 		.hooks = {
 			.alloc = extent_alloc,
-			.dalloc = extent_dalloc,
+			/* no .dalloc: refused, see above */
 			.destroy = extent_destroy,
 			.purge_forced = extent_purge_forced,
 			.split = extent_split,

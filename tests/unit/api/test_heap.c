@@ -3,6 +3,7 @@
  * test_heap.c - heaps that are larger than their group's limit: content, threads,
  * fork, and everything gone at once.  paging
  */
+#include <errno.h>
 #include <pthread.h>
 #include <quire/quire.h>
 #include <sys/wait.h>
@@ -217,6 +218,46 @@ TEST(many_heaps)
 }
 
 /* ---- fork --------------------------------------------------------------------------- */
+
+/*
+ * A heap must not give back the front of a mapping of which the rest stays: in
+ * the hole another heap's mapping lands, next to extents that look as if they
+ * followed it, and jemalloc merges free extents of two arenas into one.
+ */
+TEST(holes_between_heaps)
+{
+	enum { BLOCKS = 24, ROUNDS = 40 };
+	static unsigned char *blocks[2][BLOCKS];
+	struct quire *q = open_real();
+	struct quire_group *g = limited_group(q);
+	struct quire_heap *heaps[2];
+	unsigned int seed = 1;
+	int err;
+
+	ASSERT_OK(quire_heap_create(g, 0, &heaps[0]));
+	ASSERT_OK(quire_heap_create(g, 0, &heaps[1]));
+	for (int round = 0; round < ROUNDS; round++) {
+		for (int n = 0; n < 2 * BLOCKS; n++) {
+			int h = rand_r(&seed) & 1, i = rand_r(&seed) % BLOCKS;
+			size_t size = ((size_t)rand_r(&seed) % 6 + 1) * 2 * MIB;
+
+			quire_free(heaps[h], blocks[h][i]);
+			blocks[h][i] = NULL;
+			if (rand_r(&seed) & 1) {
+				blocks[h][i] = quire_malloc(heaps[h], size);
+				ASSERT_NOT_NULL(blocks[h][i]);
+				fill(blocks[h][i], 64, (unsigned long)i);
+			}
+		}
+		err = quire_write(g, "memory.reclaim", "4M");
+		ASSERT_TRUE(!err || err == -EAGAIN);
+		for (int h = 0; h < 2; h++)
+			for (int i = 0; i < BLOCKS; i++)
+				ASSERT_TRUE(!blocks[h][i] ||
+					    is_filled(blocks[h][i], 64, (unsigned long)i));
+	}
+	quire_close(q);
+}
 
 TEST(fork_is_exact)
 {
