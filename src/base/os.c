@@ -19,6 +19,7 @@
 
 #include "base/failpoint.h"
 #include "base/sync.h"
+#include "base/vdso.h"
 #ifdef QUIRE_EXPLORE
 #include "base/sync_explore.h"
 #endif
@@ -314,7 +315,8 @@ u64 os_now_ns(void)
 	if (sync_explore_running())
 		return sync_explore_now();
 #endif
-	(void)os_syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts, 0);
+	if (vdso_clock_gettime(CLOCK_MONOTONIC, &ts))
+		(void)os_syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts, 0);
 	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
 }
 

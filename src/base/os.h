@@ -76,7 +76,7 @@ void os_message(const char *msg);
 _Noreturn void os_abort(const char *msg);
 
 /* ---- clock, random ---------------------------------------------------- */
-u64 os_now_ns(void); /* CLOCK_MONOTONIC; vDSO is not used: one system call */
+u64 os_now_ns(void); /* CLOCK_MONOTONIC, by the vDSO */
 u64 os_tsc(void); /* cheap cycle stamp for spinning; only differences mean anything */
 void os_sleep_ns(u64 ns);
 int QUIRE_MUST_CHECK os_random(void *buf, size_t len);

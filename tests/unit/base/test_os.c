@@ -3,9 +3,12 @@
  * test_os.c - memory, processes, clock, random, environment, abort.
  */
 #include "base/os.h"
+#include "base/vdso.h"
 
 #include "lib/test.h"
 
+#include <time.h>
+#include <sys/syscall.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -86,6 +89,30 @@ TEST(signal_mask)
 	ASSERT_OK(os_sigprocmask_all(&all));
 	ASSERT_EQ(all, before);
 	ASSERT_OK(os_sigprocmask_set(&before));
+}
+
+static u64 now_by_system_call(void)
+{
+	struct timespec ts;
+
+	ASSERT_EQ(os_syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts, 0), 0);
+	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
+}
+
+TEST(vdso_is_the_same_clock)
+{
+	struct timespec ts;
+	u64 before, now, after;
+
+	if (vdso_clock_gettime(CLOCK_MONOTONIC, &ts) == -ENOSYS)
+		SKIP("no vDSO here");
+	for (int i = 0; i < 100; i++) {
+		before = now_by_system_call();
+		now = os_now_ns();
+		after = now_by_system_call();
+		ASSERT_LE(before, now);
+		ASSERT_LE(now, after);
+	}
 }
 
 TEST(clock)
