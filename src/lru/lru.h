@@ -33,9 +33,11 @@ struct lruvec {
 	struct mutex zlru_lock;
 	struct ilist zlru; /* (zlru_lock) of slots */
 	struct counter64 nr_soft_hits;
-	/* share of memory.max that the pool may take, in 1/64 (kswapd); 0: not set yet */
-	u32 pool_share;
-	u64 seen_zswpin, seen_pswpin; /* (kswapd) at the last look */
+	/* (kswapd) reclaim/pool_share.c */
+	u32 pool_share; /* of memory.max, in 1/64; 0: not set yet */
+	u32 share_wait, share_left; /* looks between tries, and until the next */
+	bool share_trying;
+	u64 seen_zswpin, seen_pswpin; /* at the last look */
 };
 
 struct lru {

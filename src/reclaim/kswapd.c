@@ -7,27 +7,11 @@
  * try again.  A second thread moves the pool's cold end to the store when the pool
  * takes more than its share, so that reclaim does not wait for the device.  When
  * nothing more can be paged out and a fault still waits: OOM.
- *
- * Pool share: what of memory.max compressed pages may take.  A pool without a bound
- * ends as the kernel's does, every resident page squeezed out by compressed ones;
- * a small one sends to the device what would have fitted.  So the share follows the
- * cost of what comes back: a read from the store costs about STORE_COST
- * decompressions; when reads cost more than decompressions the pool grows, when
- * they are rare against them it shrinks and leaves room to resident pages.
  */
 #include "reclaim/reclaim.h"
 
 #include <errno.h>
 
-#define SHARE_ONE 64u
-#define SHARE_START 32u
-#define SHARE_MIN 16u
-#define SHARE_MAX 48u
-#define SHARE_STEP 2u
-/* A read from the store takes 100 us here, a decompression with its fault 8. */
-#define STORE_COST 12
-/* Faults between two looks at the share. */
-#define SHARE_PERIOD 1024
 #define KSWAPD_BATCH 64u
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
 /* Rounds between attempts to evict what the pager refused. */
@@ -72,46 +56,6 @@ long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, 
 	return zswap_writeback(r->zswap, id, nr, t->buf);
 }
 
-/* The share of id's limit, after what came back since the last look. */
-static u32 pool_share(struct reclaim *r, struct memcg_id id)
-{
-	struct lruvec *v = lruvec_of(r->lru, id);
-	u64 zswpin = memcg_stat_read(r->tree, id, MEMCG_STAT_ZSWPIN);
-	u64 pswpin = memcg_stat_read(r->tree, id, MEMCG_STAT_PSWPIN);
-	u64 dz = zswpin - v->seen_zswpin, ds = pswpin - v->seen_pswpin;
-
-	if (!v->pool_share)
-		v->pool_share = SHARE_START;
-	if (dz + ds < SHARE_PERIOD)
-		return v->pool_share;
-	if (ds * STORE_COST > dz && v->pool_share < SHARE_MAX)
-		v->pool_share += SHARE_STEP;
-	else if (ds * STORE_COST * 4 < dz && v->pool_share > SHARE_MIN)
-		v->pool_share -= SHARE_STEP;
-	v->seen_zswpin = zswpin;
-	v->seen_pswpin = pswpin;
-	return v->pool_share;
-}
-
-static u64 pool_limit(struct reclaim *r, struct memcg_id id)
-{
-	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY);
-	u64 zmax = memcg_limit(r->tree, id, COUNTER_ZSWAP);
-	u64 fixed = memcg_stat_read(r->tree, id, MEMCG_STAT_KERNEL) +
-		    memcg_stat_read(r->tree, id, MEMCG_STAT_UNMANAGED);
-
-	if (max == PAGE_COUNTER_MAX)
-		return zmax;
-	/* A share of what pages can have at all. */
-	max -= min_of(fixed, max);
-	return min_of(zmax, max * pool_share(r, id) / SHARE_ONE);
-}
-
-static bool pool_is_over(struct reclaim *r, struct memcg_id id)
-{
-	return memcg_usage(r->tree, id, COUNTER_ZSWAP) > pool_limit(r, id);
-}
-
 /* Sparse blocks of the pool back to the OS when they are worth it. */
 static void compact_pool(struct reclaim *r)
 {
@@ -133,6 +77,7 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 	};
 	u64 moved = 0;
 
+	pool_share_adapt(r, id);
 	if (pool_is_over(r, id))
 		event_signal(&r->trim);
 	gate_enter(r->gate);

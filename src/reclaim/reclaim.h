@@ -71,6 +71,7 @@ struct scan_control {
 	int priority;
 	bool ignore_low;
 	bool low_skipped;
+	bool one_pass; /* the first priority only: a fault waits */
 };
 
 /* Up to sc->nr_to_reclaim pages out of the target's subtree; pages freed. */
@@ -84,6 +85,11 @@ u32 reclaim_unmap_pages(struct reclaim *r, struct task *t, struct page_id *pages
 u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr);
 /* Try the pages the pager refused again; pages back on the lists. */
 u32 reclaim_rescue_unevictable(struct reclaim *r, struct memcg_id id, u32 nr);
+
+/* The pool's share of the limit, after what came back since the last look. */
+void pool_share_adapt(struct reclaim *r, struct memcg_id id);
+/* The pool of id has more than its share, or than zswap.max. */
+bool pool_is_over(struct reclaim *r, struct memcg_id id);
 
 void kswapd_wake(struct reclaim *r);
 /* The threads; t->thread.arg is the struct reclaim. */
