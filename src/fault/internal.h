@@ -33,6 +33,8 @@ enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, str
 				       const void *src);
 /* Neighbours of a page that just came in. */
 void fault_readahead(struct fault_ctx *c);
+/* Neighbours, never touched so far, of a page that just got its first touch. */
+void fault_zero_ahead(struct fault_ctx *c);
 
 /* ---- store reads (store_in.c) ------------------------------------------- */
 

@@ -40,6 +40,78 @@ static u32 window_of(const struct fault_ctx *c, const struct stream *s)
 	return s->window;
 }
 
+/* ---- memory that was never touched ------------------------------------------ */
+
+/* The locked, charged, described neighbours of a page that got its first touch. */
+struct fresh_run {
+	u32 nr;
+	struct pte *pte[READAHEAD_MAX];
+	struct page_id page[READAHEAD_MAX];
+};
+
+static bool add_fresh(struct fault_ctx *c, struct fresh_run *run, u64 addr)
+{
+	struct fault *f = c->f;
+	struct pte *pte = page_table_find(&f->mm->ptes, addr);
+	struct page_id page;
+	struct memcg_id over;
+
+	if (!pte || pte_type(pte) != PTE_NONE || !pte_trylock(pte))
+		return false;
+	if (pte_type(pte) != PTE_NONE ||
+	    memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
+		goto unlock;
+	page = page_alloc(&f->mm->pages, addr >> PAGE_SHIFT, c->objcg.v);
+	if (!page.v)
+		goto uncharge;
+	run->pte[run->nr] = pte;
+	run->page[run->nr++] = page;
+	return true;
+uncharge:
+	memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
+unlock:
+	pte_unlock(pte);
+	return false;
+}
+
+/*
+ * A program that fills memory touches it page after page; each touch costs a
+ * round through the fault thread, sixteen in one call little more than one.
+ */
+void fault_zero_ahead(struct fault_ctx *c)
+{
+	struct fault *f = c->f;
+	struct stream *s = find_stream(c);
+	u64 addr = c->addr + PAGE_SIZE;
+	u64 end = min_of(addr + (u64)window_of(c, s) * PAGE_SIZE, c->region.end);
+	u64 zap_start = atomic64_load(&f->zap_start), zap_end = atomic64_load(&f->zap_end);
+	struct fresh_run run = { .nr = 0 };
+	long done = 0;
+
+	if (addr < zap_end && end > zap_start)
+		end = max_of(addr, zap_start); /* as in serve_locked() */
+	while (addr + run.nr * PAGE_SIZE < end && add_fresh(c, &run, addr + run.nr * PAGE_SIZE))
+		;
+	if (run.nr)
+		done = f->mm->pager.ops->zero(&f->mm->pager, c->queue, addr, run.nr,
+					      PAGER_DONTWAKE);
+	for (u32 i = 0; i < run.nr; i++) {
+		if ((long)i < done) {
+			fault_publish(c, run.pte[i], run.page[i]);
+			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
+			continue;
+		}
+		page_free(&f->mm->pages, run.page[i]);
+		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
+		pte_unlock(run.pte[i]);
+	}
+	s->next = addr + (done > 0 ? (u64)done : 0) * PAGE_SIZE;
+	/* A thread may have faulted on one of them meanwhile: its message finds the
+	 * page present, and wakes it. */
+}
+
+/* ---- pages that are out --------------------------------------------------------- */
+
 /* Lock the neighbour if it is out, not in a frame, and there is room. */
 static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind *ret_kind)
 {

@@ -40,6 +40,9 @@
 #define UFFD_SPINS 8
 #define UFFD_TRIES 64
 
+/* Pages of one UFFDIO_COPY of zeros. */
+#define UFFD_ZERO_RUN 16u
+
 /* Messages of one read(2): 32 bytes each, on the stack. */
 #define UFFD_BATCH 32
 
@@ -236,17 +239,23 @@ long uffd_copy_in(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32
 
 long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags)
 {
-	static const u8 zeros[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	/* Only ever read; not const, or the object file would hold them. */
+	static u8 zeros[UFFD_ZERO_RUN * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	u32 done = 0;
 
 	/* Not UFFDIO_ZEROPAGE: the first write to the shared zero page makes a
 	 * page of which nobody tells us. */
-	for (u32 i = 0; i < nr; i++) {
-		long n = uffd_copy_in(p, q, addr + (u64)i * PAGE_SIZE, zeros, 1, flags);
+	while (done < nr) {
+		u32 n = min_of(nr - done, UFFD_ZERO_RUN);
+		long got = uffd_copy_in(p, q, addr + (u64)done * PAGE_SIZE, zeros, n, flags);
 
-		if (n < 0)
-			return i ? (long)i : n;
+		if (got < 0)
+			return done ? (long)done : got;
+		done += (u32)got;
+		if (got < (long)n)
+			break;
 	}
-	return nr;
+	return done;
 }
 
 int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len)

@@ -60,6 +60,8 @@ static void store_refused(struct reclaim *r, struct task *t, struct memcg_id id,
 	 * rejected store. */
 	if (!nr || !memcg_zswap_writeback(r->tree, id))
 		return;
+	if (!t->buf) /* a fault thread never waits for the device: they stay */
+		return;
 	if (!zswap_backing(r->zswap) && r->ops.open_store(r->ops.ctx))
 		return;
 	if (zswap_store_out(r->zswap, &t->codec, t->buf, content, why, ids, nr, out)) {

@@ -117,7 +117,7 @@ u64 reclaim_memcg(struct reclaim *r, struct task *t, struct scan_control *sc)
 	PROBE_RECLAIM_BEGIN(sc->target.v, sc->nr_to_reclaim);
 	for (sc->priority = DEF_PRIORITY; sc->priority >= 0; sc->priority--) {
 		shrink_subtree(r, t, sc);
-		if (sc->nr_reclaimed >= sc->nr_to_reclaim)
+		if (sc->nr_reclaimed >= sc->nr_to_reclaim || sc->one_pass)
 			break;
 		if (sc->priority == 0 && !sc->nr_reclaimed && sc->low_skipped && !sc->ignore_low) {
 			sc->ignore_low = true;
