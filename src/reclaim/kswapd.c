@@ -5,14 +5,19 @@
  *
  * One round per group that is over its watermark: reclaim, let waiting faults
  * try again.  A second thread moves the pool's cold end to the store when the pool
- * takes more than its share, so that reclaim does not wait for the device.  When
- * nothing more can be paged out and a fault still waits: OOM.
+ * takes more than its share, so that reclaim does not wait for the device, and
+ * cleans the store.  When nothing more can be paged out and a fault still waits:
+ * OOM.
  */
 #include "reclaim/reclaim.h"
 
 #include <errno.h>
 
 #define KSWAPD_BATCH 64u
+/* Cleaning: dead bytes that do not matter, and how much at a time. */
+#define CLEAN_DEAD_MIN (16 * MIB)
+#define CLEAN_STEP (2 * MIB)
+#define CLEAN_STEPS 8u
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
 /* Rounds between attempts to evict what the pager refused. */
 #define RESCUE_ROUNDS 64
@@ -172,6 +177,43 @@ static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
 	}
 }
 
+/*
+ * Space of dead objects comes back only when a whole segment is dead; random
+ * frees leave every segment half empty.  Worth copying what lives when a third of
+ * the file is dead, or when the file is near its limit and some of it is.
+ */
+static bool store_is_sparse(const struct store *s)
+{
+	u64 file = stat_read(&s->bytes_file), live = stat_read(&s->bytes_live);
+	u64 dead = file - min_of(file, live);
+
+	if (dead < CLEAN_DEAD_MIN)
+		return false;
+	return dead > file / 3 || (s->max_bytes && file > s->max_bytes - s->max_bytes / 8);
+}
+
+/* Step by step, for fork waits at the gate. */
+static void clean_store(struct reclaim *r)
+{
+	struct store *s = zswap_backing(r->zswap);
+	struct store_clean_ops ops;
+	u64 gained = CLEAN_STEP;
+
+	if (!s)
+		return;
+	zswap_clean_ops(r->zswap, &ops);
+	for (u32 i = 0; i < CLEAN_STEPS && gained && store_is_sparse(s); i++) {
+		gate_enter(r->gate);
+		gained = s->ops->clean(s, CLEAN_STEP, &ops);
+		gate_leave(r->gate);
+	}
+	if (!gained || !store_is_sparse(s)) {
+		gate_enter(r->gate);
+		s->ops->clean(s, 0, &ops); /* free segments beyond a few: to the disk */
+		gate_leave(r->gate);
+	}
+}
+
 void kswapd_writeback_main(struct thread *self)
 {
 	struct task *t = (struct task *)self;
@@ -183,6 +225,7 @@ void kswapd_writeback_main(struct thread *self)
 
 		while ((id = memcg_next(r->tree, MEMCG_ROOT, id)).v)
 			trim_pool(r, t, id);
+		clean_store(r);
 		event_wait(&r->trim, seq, KSWAPD_TICK_NS);
 	}
 }
