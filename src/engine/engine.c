@@ -315,13 +315,15 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		(unsigned long long)atomic64_peek(&e->mm.regions.bytes),
 		(unsigned long long)stat_read(&e->mm.meta.bytes));
 	fmt_add(out,
-		"pager: busy %llu pinned %llu refused %llu eagain %llu eexist %llu reads %llu "
-		"sleeps %llu\n",
+		"pager: busy %llu pinned %llu refused %llu eagain %llu eexist %llu move_unsaid %llu "
+		"frames_lost %llu reads %llu sleeps %llu\n",
 		(unsigned long long)stat_read(&p->nr_take_busy),
 		(unsigned long long)stat_read(&p->nr_take_pinned),
 		(unsigned long long)stat_read(&p->nr_take_refused),
 		(unsigned long long)stat_read(&p->nr_eagain),
 		(unsigned long long)stat_read(&p->nr_eexist),
+		(unsigned long long)stat_read(&p->nr_move_unsaid),
+		(unsigned long long)stat_read(&e->reclaim.nr_frames_lost),
 		(unsigned long long)stat_read(&p->nr_fault_reads),
 		(unsigned long long)stat_read(&p->nr_fault_sleeps));
 	fmt_add(out,

@@ -129,6 +129,7 @@ struct pager {
 	struct counter64 nr_take_refused; /* EINVAL */
 	struct counter64 nr_eagain; /* mapping changed under an ioctl */
 	struct counter64 nr_eexist; /* page was already there */
+	struct counter64 nr_move_unsaid; /* EEXIST of a page that the call did move */
 	struct counter64 nr_fault_reads; /* batches */
 	struct counter64 nr_fault_sleeps; /* of which slept */
 };

@@ -191,9 +191,37 @@ static s64 transfer_once(int fd, enum uffd_transfer kind, struct uffdio_copy *ar
 	arg->copy = 0;
 	if (!err)
 		err = os_ioctl(fd, move ? UFFDIO_MOVE : UFFDIO_COPY, arg);
+	if (move && !err && failpoint("uffd_move_unsaid"))
+		return -EEXIST; /* as Linux 6.18 does, see moved_unsaid() */
 	if (arg->copy > 0)
 		return arg->copy;
 	return err ? err : -EAGAIN;
+}
+
+static void note_page(void *ctx, u64 addr, u64 nr_pages)
+{
+	(void)addr;
+	(void)nr_pages;
+	*(bool *)ctx = true;
+}
+
+/*
+ * EEXIST of a MOVE whose source is gone: it was moved.  Linux 6.18's move_pages()
+ * keeps the EAGAIN of a first attempt (the source's entry changed under it, say its
+ * referenced bit was cleared) when the second one succeeds, tries a third time and
+ * meets the page it has just put there (doc/decisions/0005-move-eexist.md).
+ */
+static bool moved_unsaid(struct pager *p, int fd, u64 dst, u64 src, u64 mode)
+{
+	struct uffdio_range range = { dst, PAGE_SIZE };
+	bool there = false;
+
+	if (uffd_scan(p, src, PAGE_SIZE, note_page, &there) < 0 || there)
+		return false;
+	stat_add(&p->nr_move_unsaid, 1);
+	if (!(mode & UFFDIO_MOVE_MODE_DONTWAKE))
+		os_ioctl(fd, UFFDIO_WAKE, &range); /* the kernel only wakes what it says */
+	return true;
 }
 
 long uffd_transfer(struct pager *p, int fd, enum uffd_transfer kind, u64 dst, u64 src, u32 nr,
@@ -209,6 +237,9 @@ long uffd_transfer(struct pager *p, int fd, enum uffd_transfer kind, u64 dst, u6
 
 		if (n > 0)
 			done += (u64)n;
+		else if (n == -EEXIST && kind == UFFD_TRANSFER_MOVE &&
+			 moved_unsaid(p, fd, dst + done, src + done, mode))
+			done += PAGE_SIZE;
 		else if (n == -EAGAIN && uffd_try_again(p, &tries))
 			continue;
 		else

@@ -186,6 +186,21 @@ static void settle_dropped(struct reclaim *r, struct task *t, struct run *run, u
 	pte_unlock_to(run->pte[i], PTE_NONE, 0);
 }
 
+/*
+ * Frames that take() did not fill go back.  -EEXIST: somebody's bytes are in the
+ * first, which was ours and empty.  That must not happen; if it does the frame is
+ * given to nobody any more, rather than the bytes lost.
+ */
+static void put_unused_frames(struct reclaim *r, u32 first, u32 nr, long err)
+{
+	if (err == -EEXIST) {
+		stat_add(&r->nr_frames_lost, 1);
+		first++;
+		nr--;
+	}
+	frames_put_empty(&r->mm->frames, first, nr);
+}
+
 /* Take a locked run; pages that are in frames now. */
 static u32 take_run(struct reclaim *r, struct task *t, struct run *run)
 {
@@ -214,7 +229,7 @@ static u32 take_run(struct reclaim *r, struct task *t, struct run *run)
 			continue;
 		}
 		/* -EAGAIN: the mapping is in motion.  The rest is refused for now. */
-		frames_put_empty(&r->mm->frames, first + done, run->nr - done);
+		put_unused_frames(r, first + done, run->nr - done, n);
 		abandon(r, t, run, done, run->nr, n == -EBUSY || n == -EINVAL,
 			n == -EBUSY ? MEMCG_STAT_PGPINNED : MEMCG_STAT_PGROTATED);
 	}
