@@ -4,22 +4,12 @@
  *
  * Classic mistakes must be found in all their kinds, the corrected versions must
  * pass under every schedule with up to two preemptions or more; mutex, event and
- * gate of base/sync.c are then explored themselves.  Needs QUIRE_EXPLORE.
+ * gate of base/sync.c are then explored themselves.
  */
-#include "lib/test.h"
-
-#ifndef QUIRE_EXPLORE
-
-TEST(explorer)
-{
-	SKIP("built without QUIRE_EXPLORE");
-}
-
-#else
-
 #include "base/assert.h"
 #include "base/os.h"
 #include "base/sync_explore.h"
+#include "lib/test.h"
 
 #include <errno.h>
 #include <time.h>
@@ -621,5 +611,3 @@ TEST(speed)
 	printf("# %llu schedules, %.1f M points/s\n", (unsigned long long)result.nr_runs,
 	       (double)result.nr_points / seconds / 1e6);
 }
-
-#endif
