@@ -100,6 +100,7 @@ static struct explorer {
 	u32 used;
 	u32 bound;
 	enum explore_mode mode;
+	enum mutant mutant;
 	u32 change_point[32];
 	u32 depth;
 	u64 pct_random;
@@ -619,6 +620,11 @@ void sync_explore_random(void *buf, size_t len)
 		*p++ = (char)(next_random(&ex.random) >> 32);
 }
 
+enum mutant sync_explore_mutant(void)
+{
+	return ex.mutant;
+}
+
 const void *sync_explore_me(void)
 {
 	return &ex.co[ex.cur];
@@ -746,6 +752,7 @@ static void begin(const struct explore_scenario *s, struct explore_result *r)
 	ex.result = r;
 	ex.nr_fixed = 0;
 	ex.replaying = ex.talk = false;
+	ex.mutant = MUTANT_NONE;
 	ex.depth = 1;
 	ex.pct_random = 1;
 }
@@ -760,6 +767,7 @@ bool explore_run(const struct explore_scenario *s, const struct explore_opts *op
 		opts = &defaults;
 	begin(s, r);
 	ex.mode = opts->mode;
+	ex.mutant = opts->mutant;
 	ex.bound = min_of(opts->preemptions, 200u);
 	ex.depth = max_of(1u, min_of(opts->depth, (u32)ARRAY_SIZE(ex.change_point)));
 	ex.pct_random = opts->seed * 0x9e3779b97f4a7c15ull | 1;

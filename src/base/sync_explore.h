@@ -24,6 +24,7 @@
 #ifndef QUIRE_BASE_SYNC_EXPLORE_H
 #define QUIRE_BASE_SYNC_EXPLORE_H
 
+#include "base/mutant.h"
 #include "base/sync.h"
 
 /* Bodies and threads that they start, together. */
@@ -63,6 +64,7 @@ struct explore_opts {
 	u64 max_runs; /* ALL: 0 means no bound; PCT: how many */
 	u64 seed; /* PCT */
 	u32 depth; /* PCT: 1 and up; a bug of d ordered steps needs depth d */
+	enum mutant mutant; /* a guard that is off */
 	bool quiet; /* say nothing on stderr when something is found */
 };
 

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fake_store.c - objects in an array behind struct store_ops.
+ *
+ * Each operation is one locked step; upcalls run without the lock.
+ */
+#include "fake_store.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+static struct fake_store *fake_of(struct store *s)
+{
+	return (struct fake_store *)s;
+}
+
+struct fake_object *fake_store_at(struct fake_store *f, u64 loc)
+{
+	for (u32 i = 0; i < FAKE_STORE_OBJECTS; i++)
+		if (loc && f->object[i].loc == loc)
+			return &f->object[i];
+	return NULL;
+}
+
+u32 fake_store_nr(struct fake_store *f)
+{
+	u32 nr = 0;
+
+	for (u32 i = 0; i < FAKE_STORE_OBJECTS; i++)
+		nr += f->object[i].loc != 0;
+	return nr;
+}
+
+static u64 add_object(struct fake_store *f, const void *data, u32 len, u32 owner)
+{
+	for (u32 i = 0; i < FAKE_STORE_OBJECTS; i++) {
+		struct fake_object *o = &f->object[i];
+
+		if (o->loc)
+			continue;
+		o->loc = f->next_loc++;
+		o->owner = owner;
+		o->len = len;
+		memcpy(o->data, data, len);
+		return o->loc;
+	}
+	return 0;
+}
+
+static int fake_put(struct store *s, struct store_put *objs, u32 nr)
+{
+	struct fake_store *f = fake_of(s);
+	int err;
+
+	mutex_lock(&f->lock);
+	err = f->put_error ? f->put_error : fake_store_nr(f) + nr > f->nr_room ? -ENOSPC : 0;
+	for (u32 i = 0; i < nr && !err; i++)
+		objs[i].ret_loc.v = add_object(f, objs[i].data, objs[i].len, objs[i].owner);
+	mutex_unlock(&f->lock);
+	return err;
+}
+
+static int fake_get(struct store *s, struct store_get *get)
+{
+	struct fake_store *f = fake_of(s);
+	struct store_get **at = &f->pending;
+	int err;
+
+	mutex_lock(&f->lock);
+	err = f->get_error;
+	get->next = NULL;
+	while (*at)
+		at = &(*at)->next;
+	if (!err)
+		*at = get;
+	mutex_unlock(&f->lock);
+	if (!err)
+		event_signal(&f->posted);
+	return err;
+}
+
+bool fake_store_complete(struct fake_store *f)
+{
+	struct store_get *get;
+	struct fake_object *o = NULL;
+
+	mutex_lock(&f->lock);
+	get = f->pending;
+	if (get) {
+		f->pending = get->next;
+		o = fake_store_at(f, get->loc.v);
+	}
+	if (o && (o->owner != get->owner || o->len != get->len))
+		o = NULL;
+	if (o)
+		memcpy(get->buf, o->data, o->len);
+	mutex_unlock(&f->lock);
+	if (get)
+		get->done(get, o ? 0 : -EIO);
+	return get;
+}
+
+static void fake_free(struct store *s, struct store_loc loc, u32 len)
+{
+	struct fake_store *f = fake_of(s);
+	struct fake_object *o;
+
+	mutex_lock(&f->lock);
+	o = fake_store_at(f, loc.v);
+	quire_assert(o && o->len == len);
+	o->loc = 0;
+	mutex_unlock(&f->lock);
+}
+
+bool fake_store_move(struct fake_store *f, const struct store_clean_ops *up)
+{
+	struct fake_object copy = { .loc = 0 };
+	u64 to;
+
+	mutex_lock(&f->lock);
+	for (u32 i = 0; i < FAKE_STORE_OBJECTS && !copy.loc; i++)
+		copy = f->object[i];
+	mutex_unlock(&f->lock);
+	if (!copy.loc || !up->live(up->ctx, copy.owner, (struct store_loc){ copy.loc }))
+		return false;
+	mutex_lock(&f->lock);
+	to = add_object(f, copy.data, copy.len, copy.owner);
+	mutex_unlock(&f->lock);
+	if (!up->moved(up->ctx, copy.owner, (struct store_loc){ copy.loc },
+		       (struct store_loc){ to }))
+		copy.loc = to;
+	fake_free(&f->store, (struct store_loc){ copy.loc }, copy.len);
+	return true;
+}
+
+static void fake_close(struct store *s)
+{
+	(void)s;
+}
+
+static const struct store_ops fake_ops = {
+	.name = "fake",
+	.put = fake_put,
+	.get = fake_get,
+	.free = fake_free,
+	.close = fake_close,
+};
+
+void fake_store_init(struct fake_store *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->store.ops = &fake_ops;
+	f->next_loc = 1;
+	f->nr_room = FAKE_STORE_OBJECTS;
+	mutex_init(&f->lock, "fake store", LOCK_RANK_STORE);
+	event_init(&f->posted);
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rig.c - the engine on fakes: making it and playing its threads.
+ */
+#include "rig.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/assert.h"
+#include "base/os.h"
+
+#define RIG_FRAMES 512u
+#define STREAM 0x9e3779b97f4a7c15ull
+
+static void fatal(void *ctx, const char *reason)
+{
+	(void)ctx;
+	os_abort(reason);
+}
+
+static void *rig_map(size_t bytes)
+{
+	void *p = NULL;
+	int err = os_mmap_anon(bytes, PROT_READ | PROT_WRITE, false, &p);
+
+	quire_assert(!err);
+	return p;
+}
+
+static struct memcg_id make_group(struct rig *r, const char *path)
+{
+	struct memcg_id id = { 0 };
+	int err = memcg_create_path(r->e->tree, path, &id);
+
+	quire_assert(!err);
+	return id;
+}
+
+struct rig *rig_create(u32 flags, bool store)
+{
+	struct engine_config cfg = {
+		.flags = flags | ENGINE_NO_STORE,
+		.pager = "fake",
+		.segment_fd = -1,
+		.nr_fault_threads = 1,
+		.fatal = fatal,
+	};
+	struct rig *r = rig_map(align_up(sizeof(*r), PAGE_SIZE));
+	struct mm *mm;
+	int err = engine_create(&cfg, &r->e);
+
+	quire_assert(!err);
+	mm = &r->e->mm;
+	err = mm->pager.ops->open(&mm->pager, 1, -1);
+	quire_assert(!err);
+	err = frames_init(&mm->frames, &mm->meta, &mm->pager, RIG_FRAMES);
+	quire_assert(!err);
+	r->buf = rig_map(WRITEBACK_BATCH * PAGE_SIZE);
+	for (u32 t = 0; t < RIG_TASKS; t++)
+		r->task[t].buf = r->buf;
+	r->p = make_group(r, "p");
+	r->c = make_group(r, "p/c");
+	r->d = make_group(r, "p/d");
+	err = objcg_get(r->e->tree, r->c, &r->objcg);
+	quire_assert(!err);
+	rig_assign(r, 0, RIG_PAGES, r->objcg);
+	err = mm->pager.ops->add_range(&mm->pager, 0, fake_addr(0), RIG_PAGES * PAGE_SIZE);
+	quire_assert(!err);
+	fake_store_init(&r->store);
+	if (store)
+		atomic64_store(&r->e->zswap.store, (u64)&r->store);
+	/* A walk of all groups there could be is for a program's end, not for each run. */
+	r->e->lru.nr_vecs = 8;
+	return r;
+}
+
+void rig_destroy(struct rig *r)
+{
+	struct engine *e = r->e;
+	u8 *buf = r->buf;
+
+	rig_zap(r, 0, 0, RIG_PAGES);
+	for (u32 t = 0; t < RIG_TASKS; t++)
+		rig_drain(r, t);
+	rig_check(r);
+	e->lru.nr_vecs = memcg_nr_max(e->tree);
+	atomic64_store(&e->zswap.store, 0);
+	(void)!region_cut(&e->mm.regions, fake_addr(0), fake_addr(RIG_PAGES));
+	fake_exit(&e->mm.pager);
+	engine_destroy(e);
+	os_munmap(buf, WRITEBACK_BATCH * PAGE_SIZE);
+	os_munmap(r, align_up(sizeof(*r), PAGE_SIZE));
+}
+
+void rig_assign(struct rig *r, u32 first, u32 nr, struct objcg_id o)
+{
+	struct region region = {
+		.start = fake_addr(first),
+		.end = fake_addr(first + nr),
+		.objcg = o,
+		.flags = REGION_REGISTERED,
+	};
+	int err = region_cut(&r->e->mm.regions, region.start, region.end);
+
+	quire_assert(!err);
+	err = region_add(&r->e->mm.regions, &region);
+	quire_assert(!err);
+}
+
+/* ---- contents ----------------------------------------------------------------- */
+
+void rig_content(u8 *page, enum rig_fill fill, u32 seed)
+{
+	u64 *w = (u64 *)page, x = (seed + 1) * STREAM;
+
+	for (u32 i = 0; i < PAGE_SIZE / sizeof(*w); i++) {
+		switch (fill) {
+		case RIG_ABSENT:
+		case RIG_ZERO:
+			w[i] = 0;
+			break;
+		case RIG_FILLED:
+			w[i] = x;
+			break;
+		case RIG_TEXT:
+			w[i] = i & 1 || !i ? x + i / 16 : seed;
+			break;
+		case RIG_NOISE:
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			w[i] = x;
+			break;
+		}
+	}
+}
+
+/* ---- threads ------------------------------------------------------------------ */
+
+enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
+{
+	struct memcg_id over = { 0 };
+	enum fault_result res = fault_serve(&r->e->fault, &r->task[t], 0, fake_addr(page), false,
+					    &over);
+
+	r->nr_no_memory += res == FAULT_NO_MEMORY;
+	return res;
+}
+
+/* Until the page is there; the caller touches it before the next scheduling point. */
+static u8 *fault_in(struct rig *r, u32 t, u32 page)
+{
+	struct pager *p = &r->e->mm.pager;
+
+	while (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT)) {
+		quire_assert(!(fake_flags(p, fake_addr(page)) & FAKE_POISONED));
+		if (rig_fault(r, t, page) == FAULT_DONE)
+			continue;
+		/* As populate.c: the lock comes back when the read is done. */
+		if (pte_peek(rig_pte(r, page)) & PTE_IO && !fake_store_complete(&r->store)) {
+			pte_lock(rig_pte(r, page));
+			pte_unlock(rig_pte(r, page));
+		}
+		sync_relax();
+	}
+	return fake_content(p, fake_addr(page));
+}
+
+void rig_read(struct rig *r, u32 t, u32 page)
+{
+	u8 want[PAGE_SIZE] __attribute__((aligned(8)));
+	u8 *bytes = fault_in(r, t, page);
+
+	rig_content(want, r->want[page].fill, r->want[page].seed);
+	quire_assert(!memcmp(bytes, want, PAGE_SIZE));
+}
+
+void rig_write(struct rig *r, u32 t, u32 page, enum rig_fill fill, u32 seed)
+{
+	rig_content(fault_in(r, t, page), fill, seed);
+	r->want[page] = (struct rig_content){ fill, seed };
+}
+
+u32 rig_unmap(struct rig *r, u32 t, u32 nr)
+{
+	return reclaim_unmap(&r->e->reclaim, &r->task[t], r->c, nr);
+}
+
+u32 rig_pageout(struct rig *r, u32 t, u32 nr)
+{
+	return reclaim_pageout(&r->e->reclaim, &r->task[t], r->c, nr);
+}
+
+long rig_writeback(struct rig *r, u32 t, u32 nr)
+{
+	return zswap_writeback(&r->e->zswap, r->c, nr, r->task[t].buf);
+}
+
+void rig_zap(struct rig *r, u32 t, u32 page, u32 nr)
+{
+	struct fault *f = &r->e->fault;
+	u64 start = fake_addr(page), end = start + (u64)nr * PAGE_SIZE;
+
+	zap_begin(f, &r->task[t], start, end);
+	fake_forget(&r->e->mm.pager, start, nr);
+	memset(&r->want[page], 0, nr * sizeof(r->want[0]));
+	zap_finish(f, start, end);
+}
+
+void rig_drain(struct rig *r, u32 t)
+{
+	memcg_drain_stock(r->e->tree, &r->task[t].stock);
+	slot_cache_drain(&r->e->swap, &r->task[t].slots);
+}
+
+void rig_make(struct rig *r, u32 first, u32 nr, enum rig_fill fill, enum rig_state state)
+{
+	for (u32 i = first; i < first + nr; i++)
+		rig_write(r, 0, i, fill, i);
+	if (state >= RIG_FRAME)
+		quire_assert(rig_unmap(r, 0, nr) == nr);
+	if (state >= RIG_POOL)
+		quire_assert(rig_pageout(r, 0, nr) == nr);
+	if (state >= RIG_STORE && fill == RIG_TEXT)
+		quire_assert(rig_writeback(r, 0, nr) == nr);
+	rig_drain(r, 0);
+}
+
+/* ---- looking ------------------------------------------------------------------- */
+
+struct pte *rig_pte(struct rig *r, u32 page)
+{
+	return page_table_find(&r->e->mm.ptes, fake_addr(page));
+}
+
+enum rig_state rig_state(struct rig *r, u32 page)
+{
+	struct pte *pte = rig_pte(r, page);
+	struct slot_id slot;
+
+	quire_assert(pte && pte_type(pte) != PTE_NONE && pte_type(pte) != PTE_POISONED);
+	if (pte_type(pte) == PTE_PRESENT)
+		return RIG_MAPPED;
+	slot.v = pte_index(pte);
+	switch (where_kind(slot_at(&r->e->swap, slot)->where)) {
+	case SLOT_FRAME:
+		return RIG_FRAME;
+	case SLOT_STORE:
+		return RIG_STORE;
+	default:
+		return RIG_POOL;
+	}
+}
+
+u64 rig_stat(struct rig *r, enum memcg_stat item)
+{
+	return memcg_stat_read(r->e->tree, r->p, item);
+}
