@@ -14,10 +14,41 @@
 
 /* X(name): what is wrong when it is on. */
 #define MUTANT_LIST(X)                                                                             \
+	X(mutex_forgets_sleepers) /* who has slept takes the lock as if nobody else slept */       \
+	X(event_looks_too_early) /* event_signal() looks for sleepers before it counts */          \
+	X(gate_entered_unseen) /* gate_try_enter() looks and enters in two steps */                \
+	X(unlock_misses_waiter) /* pte_unlock() overwrites who announced himself */                \
+	X(isolate_in_two_steps) /* page_isolate() tests PG_LRU, then clears it */                  \
 	X(kill_in_two_steps) /* page_kill() tests PG_LRU, then leaves its note */                  \
 	X(putback_ignores_note) /* page_putback() does not look for PG_DEAD */                     \
-	X(lruvec_not_verified) /* the binding is not read again under the lock */                  \
-	X(isolate_without_winner) /* PG_LRU is read and cleared in two steps */
+	X(lruvec_not_verified) /* the binding of a page is not read again under the lock */        \
+	X(limit_before_charge) /* usage is compared with max before it is added to */              \
+	X(bytes_before_pages) /* compressed bytes count before their page is charged */            \
+	X(flip_outside_locks) /* handles move to the parent before the lists are locked */         \
+	X(release_does_not_wait) /* a removed id is reused while somebody may hold it */           \
+	X(drop_leaves_no_note) /* slot_drop() leaves nothing for a busy party */                   \
+	X(take_ignores_owner) /* a fault moves the frame that pageout reads */                     \
+	X(end_steal_ignores_note) /* a copying fault does not see that pageout is done */          \
+	X(cancel_steal_ignores_note) /* the same when the fault gives up */                        \
+	X(begin_pageout_ignores_note) /* a slot dropped before BUSY goes out all the same */       \
+	X(end_pageout_ignores_note) /* a slot dropped during pageout stays */                      \
+	X(end_pageout_ignores_steal) /* pageout empties the frame a fault copies from */           \
+	X(putback_ignores_slot_note) /* a slot dropped before its page was listed stays */         \
+	X(unmap_does_not_ask_again) /* an owned page is taken without a look at its pte */         \
+	X(copy_not_compared) /* a page leaves by its clean copy, whatever it holds */              \
+	X(visible_before_listed) /* the pte names a page that no list has */                       \
+	X(fault_ignores_zap) /* a fault maps into a range that is being unmapped */                \
+	X(zap_published_late) /* zap_begin() empties ptes before it says so */                     \
+	X(read_not_tried_again) /* a read that met the cleaner counts as lost bytes */             \
+	X(victim_not_verified) /* writeback believes what it saw on the list */                    \
+	X(victim_listed_again) /* it takes an entry that was freed, reused, listed */              \
+	X(unclaim_ignores_note) /* a failed write lists a slot that was dropped */                 \
+	X(writeback_ignores_note) /* a finished write keeps a slot that was dropped */             \
+	X(moved_not_verified) /* the cleaner's news go to a slot with other bytes */               \
+	X(stored_not_verified) /* a slot is listed that was freed since it was filled */           \
+	X(zlru_not_verified) /* the binding of a slot is not read again under the lock */          \
+	X(load_without_lock) /* compressed bytes are copied after the cluster lock */              \
+	X(object_found_unlocked) /* zs_load() looks where an object is, then locks */
 
 enum mutant {
 	MUTANT_NONE,

@@ -18,6 +18,7 @@
 #include "base/sync.h"
 
 #include "base/fmt.h"
+#include "base/mutant.h"
 #include "base/os.h"
 #ifdef QUIRE_EXPLORE
 #include "base/sync_explore.h"
@@ -191,8 +192,11 @@ static void lock_word(struct atomic32 *word)
 	 * Taken this way it stays SLEEPERS although there may be none: who slept
 	 * beside us must not be forgotten.  Costs one needless futex_wake().
 	 */
-	while (atomic32_xchg(word, MUTEX_SLEEPERS) != MUTEX_FREE)
+	while (atomic32_xchg(word, MUTEX_SLEEPERS) != MUTEX_FREE) {
 		(void)futex_wait(word, MUTEX_SLEEPERS, SYNC_FOREVER, false);
+		if (MUTANT(mutex_forgets_sleepers) && atomic32_cas(word, MUTEX_FREE, MUTEX_HELD))
+			return;
+	}
 }
 
 void mutex_lock(struct mutex *m)
@@ -288,8 +292,10 @@ int event_wait(struct event *ev, u32 seq, u64 timeout_ns)
 
 void event_signal(struct event *ev)
 {
+	u32 waiting = MUTANT(event_looks_too_early) ? atomic32_load(&ev->nr_waiting) : 0;
+
 	atomic32_fetch_add(&ev->seq, 1);
-	if (atomic32_load(&ev->nr_waiting))
+	if (MUTANT(event_looks_too_early) ? waiting : atomic32_load(&ev->nr_waiting))
 		futex_wake(&ev->seq, UINT32_MAX, false);
 }
 
@@ -333,6 +339,8 @@ bool gate_try_enter(struct gate *g)
 	u32 state = atomic32_load(&g->state);
 
 	while (!(state & GATE_CLOSED)) {
+		if (MUTANT(gate_entered_unseen) && atomic32_fetch_add(&g->state, 1) + 1)
+			return true;
 		if (likely(atomic32_cas(&g->state, state, state + 1)))
 			return true;
 		state = atomic32_load(&g->state);

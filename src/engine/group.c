@@ -14,6 +14,7 @@
 
 #include "engine/internal.h"
 
+#include "base/mutant.h"
 #include "base/os.h"
 #include "base/probe.h"
 
@@ -45,11 +46,14 @@ static void reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
 	struct engine *e = ctx;
 	struct lruvec *c = lruvec_of(&e->lru, child), *p = lruvec_of(&e->lru, parent);
 
+	if (MUTANT(flip_outside_locks))
+		flip(arg);
 	mutex_lock(&c->lock);
 	mutex_lock_nested(&p->lock);
 	mutex_lock(&c->zlru_lock);
 	mutex_lock_nested(&p->zlru_lock);
-	flip(arg);
+	if (!MUTANT(flip_outside_locks))
+		flip(arg);
 	lru_reparent_locked(&e->lru, child, parent);
 	zswap_reparent_locked(&e->zswap, child, parent);
 	mutex_unlock(&p->zlru_lock);
@@ -70,10 +74,12 @@ s64 group_remove(struct engine *e, struct memcg_id id)
 		return err;
 	/* Whoever read the old binding is inside a gate: once both were empty, the
 	 * id can be used again (L4). */
-	gate_close(&e->reclaim_gate);
-	gate_close(&e->fault_gate);
-	gate_open(&e->fault_gate);
-	gate_open(&e->reclaim_gate);
+	if (!MUTANT(release_does_not_wait)) {
+		gate_close(&e->reclaim_gate);
+		gate_close(&e->fault_gate);
+		gate_open(&e->fault_gate);
+		gate_open(&e->reclaim_gate);
+	}
 	memcg_release(e->tree, id);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "base/os.h"
 #include "base/probe.h"
 #include "fault/internal.h"
@@ -64,11 +65,15 @@ int fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags)
 void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id)
 {
 	struct objcg_id o = { page_at(&c->f->mm->pages, id)->objcg };
-	bool alive = lru_putback(c->f->lru, id, false);
+	bool alive;
 
+	if (MUTANT(visible_before_listed))
+		pte_unlock_to(pte, PTE_PRESENT, id.v);
+	alive = lru_putback(c->f->lru, id, false);
 	quire_assert(alive); /* nobody else knows the page before the pte says so */
 	memcg_stat_add(c->f->tree, o, MEMCG_STAT_ANON, 1);
-	pte_unlock_to(pte, PTE_PRESENT, id.v);
+	if (!MUTANT(visible_before_listed))
+		pte_unlock_to(pte, PTE_PRESENT, id.v);
 }
 
 void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u64 addr,
@@ -279,7 +284,8 @@ static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
 
 	/* zap_begin() publishes its range before it walks the ptes and waits for
 	 * every locked one; so either we see the range, or it sees our result. */
-	if (c->addr >= zap_start && c->addr < atomic64_load(&c->f->zap_end)) {
+	if (c->addr >= zap_start && c->addr < atomic64_load(&c->f->zap_end) &&
+	    !MUTANT(fault_ignores_zap)) {
 		pte_unlock(pte);
 		c->kind = FAULT_DUP;
 		return FAULT_DONE; /* zap_finish() wakes */

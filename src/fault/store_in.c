@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "base/os.h"
 #include "fault/internal.h"
 
@@ -88,7 +89,7 @@ static void read_done(struct store_get *get, int res)
 	t.slots.nr = 0;
 	if (!err)
 		err = zswap_finish_read(f->zswap, in->slot, in->data, get->len, in->raw, in->page);
-	if (err && in->retries < IO_RETRIES) {
+	if (err && in->retries < IO_RETRIES && !MUTANT(read_not_tried_again)) {
 		in->retries++;
 		stat_add(&f->nr_io_retry, 1);
 		if (aim(in) &&

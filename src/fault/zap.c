@@ -12,6 +12,8 @@
  */
 #include <errno.h>
 
+#include "base/mutant.h"
+
 #include "fault/internal.h"
 
 static void zap_present(struct fault *f, struct task *t, struct page_id id)
@@ -56,10 +58,13 @@ void zap_begin(struct fault *f, struct task *t, u64 start, u64 end)
 	atomic64_store(&f->zap_start, start);
 	/* xchg: published before any pte is looked at (pairs with the CAS of
 	 * pte_lock_fault() and the load in serve_locked()). */
-	atomic64_xchg(&f->zap_end, end);
+	if (!MUTANT(zap_published_late))
+		atomic64_xchg(&f->zap_end, end);
 	for (u64 addr = start; (pte = page_table_next(&f->mm->ptes, &addr, end)); addr += PAGE_SIZE)
 		if (atomic32_load(&pte->lo))
 			zap_pte(f, t, pte);
+	if (MUTANT(zap_published_late))
+		atomic64_xchg(&f->zap_end, end);
 	memcg_drain_stock(f->tree, &t->stock);
 }
 

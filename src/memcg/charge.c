@@ -33,6 +33,8 @@
 
 #include <errno.h>
 
+#include "base/mutant.h"
+
 static u64 bytes_to_pages(u64 bytes)
 {
 	return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
@@ -246,6 +248,13 @@ void memcg_zswap_charge(struct memcg_tree *t, struct objcg_id o, u32 bytes)
 	u64 old, need, have = 0;
 
 	(void)page_counter_charge(t, objcg_memcg(t, o).v, COUNTER_ZSWAP, bytes, 0);
+	if (MUTANT(bytes_before_pages)) {
+		old = atomic64_fetch_add(&c->zswap_bytes, bytes);
+		need = bytes_to_pages(old + bytes) - bytes_to_pages(old);
+		stat_add(&c->stat[MEMCG_STAT_ZSWAP], bytes);
+		memcg_charge_force(t, o, (u32)need);
+		return;
+	}
 	do {
 		old = atomic64_load(&c->zswap_bytes);
 		need = bytes_to_pages(old + bytes) - bytes_to_pages(old);

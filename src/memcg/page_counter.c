@@ -26,6 +26,8 @@
  */
 #include "memcg/internal.h"
 
+#include "base/mutant.h"
+
 /* What kswapd leaves free below max (memcg.h). */
 #define WMARK_SHIFT 6
 #define WMARK_MIN 64u /* 256 KiB */
@@ -128,8 +130,16 @@ bool page_counter_try_charge(struct memcg_tree *t, u32 leaf, enum page_counter_k
 	u32 i = leaf;
 
 	while (c.nr < NR_LEVELS && (g = group_at(t, i))) {
-		u64 now = add_one(t, g, k, nr);
+		u64 now;
 
+		if (MUTANT(limit_before_charge) &&
+		    atomic64_load(&g->usage[k]) + nr <= atomic64_load(&g->max[k])) {
+			c.g[c.nr] = g;
+			c.now[c.nr++] = add_one(t, g, k, nr);
+			i = atomic32_peek(&g->parent);
+			continue;
+		}
+		now = add_one(t, g, k, nr);
 		if (unlikely(now > atomic64_load(&g->max[k]))) {
 			sub_one(t, g, k, nr);
 			for (u32 l = 0; l < c.nr; l++)

@@ -8,6 +8,7 @@
 #include "page/page.h"
 
 #include "base/fmt.h"
+#include "base/mutant.h"
 
 int pages_init(struct pages *pages, struct meta *meta, u32 nr_max)
 {
@@ -43,7 +44,10 @@ void page_free(struct pages *pages, struct page_id id)
 
 bool page_isolate(struct page *page)
 {
-	return atomic32_fetch_and(&page->flags, ~(u32)PG_LRU) & PG_LRU;
+	if (MUTANT(isolate_in_two_steps) && !(atomic32_load(&page->flags) & PG_LRU))
+		return false;
+	return (atomic32_fetch_and(&page->flags, ~(u32)PG_LRU) & PG_LRU) ||
+	       MUTANT(isolate_in_two_steps);
 }
 
 bool page_kill(struct page *page)
@@ -54,6 +58,8 @@ bool page_kill(struct page *page)
 
 		/* One CAS: testing LRU and leaving the note in two steps would let
 		 * the owner put the page back in between and never see the note. */
+		if (MUTANT(kill_in_two_steps) && !(old & PG_LRU))
+			return atomic32_fetch_or(&page->flags, PG_DEAD) & 0;
 		if (atomic32_cas(&page->flags, old, new))
 			return old & PG_LRU;
 	}
@@ -65,7 +71,7 @@ bool page_putback(struct page *page)
 		u32 old = atomic32_load(&page->flags);
 
 		quire_assert(!(old & PG_LRU));
-		if (old & PG_DEAD)
+		if (old & PG_DEAD && !MUTANT(putback_ignores_note))
 			return false;
 		if (atomic32_cas(&page->flags, old, old | PG_LRU))
 			return true;

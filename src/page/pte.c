@@ -10,8 +10,14 @@
 
 #include <errno.h>
 
+#include "base/mutant.h"
+
 /* Spins before sleeping: about one UFFDIO_MOVE of a run. */
+#ifdef QUIRE_EXPLORE
+#define PTE_SPINS 1
+#else
 #define PTE_SPINS 200
+#endif
 
 bool pte_trylock(struct pte *p)
 {
@@ -63,7 +69,9 @@ static void unlock_with(struct pte *p, u32 clear, u32 set)
 		u32 to = (lo & ~(PTE_LOCK | PTE_WAITERS | PTE_IO | clear)) | set;
 
 		quire_assert(lo & PTE_LOCK);
-		if (!atomic32_cas(&p->lo, lo, to))
+		if (MUTANT(unlock_misses_waiter))
+			atomic32_store(&p->lo, to);
+		else if (!atomic32_cas(&p->lo, lo, to))
 			continue; /* a waiter announced itself */
 		if (lo & PTE_WAITERS)
 			futex_wake(&p->lo, UINT32_MAX, false);

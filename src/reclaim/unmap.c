@@ -14,6 +14,8 @@
 
 #include <errno.h>
 
+#include "base/mutant.h"
+
 /* One contiguous run, its ptes locked. */
 struct run {
 	u32 nr;
@@ -50,7 +52,8 @@ static struct pte *lock_page_pte(struct reclaim *r, struct page_id id)
 
 	if (!pte || !pte_trylock(pte))
 		return NULL;
-	if (pte_type(pte) == PTE_PRESENT && pte_index(pte) == id.v && !pte_pins(pte))
+	if ((pte_type(pte) == PTE_PRESENT && pte_index(pte) == id.v && !pte_pins(pte)) ||
+	    MUTANT(unmap_does_not_ask_again))
 		return pte;
 	pte_unlock(pte);
 	return NULL;
@@ -140,7 +143,7 @@ static bool leave_by_copy(struct reclaim *r, struct run *run, u32 i, u32 frame)
 	bool workingset = atomic32_peek(&page->flags) & PG_WORKINGSET;
 
 	page->slot = 0;
-	if (h.lo != slot->hash_lo || h.hi != slot->hash_hi) {
+	if ((h.lo != slot->hash_lo || h.hi != slot->hash_hi) && !MUTANT(copy_not_compared)) {
 		swap_cache_forget_copy(r->swap, run->slot[i]);
 		return false;
 	}

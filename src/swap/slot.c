@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "base/fmt.h"
+#include "base/mutant.h"
 
 int swap_init(struct swap *s, struct mm *mm, struct memcg_tree *tree, struct lru *lru,
 	      const struct swap_ops *ops)
@@ -148,7 +149,8 @@ void slot_drop(struct swap *s, struct slot_cache *cache, struct slot_id id)
 	if ((flags & (SLOT_BUSY | SLOT_WB)) ||
 	    (page.v && !page_isolate(page_at(&s->mm->pages, page)))) {
 		/* S0, interleaving A: the busy party inherits the duty to free. */
-		slot->where |= slot_where(SLOT_FREE, SLOT_DEAD, 0, 0);
+		if (!MUTANT(drop_leaves_no_note))
+			slot->where |= slot_where(SLOT_FREE, SLOT_DEAD, 0, 0);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
 			       MEMCG_STAT_SWAP_STALE_HANDOFF, 1);
 		slot_unlock(s, id);

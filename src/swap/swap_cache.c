@@ -18,6 +18,8 @@
  */
 #include "swap/slot.h"
 
+#include "base/mutant.h"
+
 static void set_flags(struct slot *slot, u32 set, u32 clear)
 {
 	slot->where |= slot_where(SLOT_FREE, set, 0, 0);
@@ -47,7 +49,9 @@ enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache
 	}
 	page.v = (u32)where_loc(slot->where);
 	*ret_page = page;
-	if ((where_flags(slot->where) & SLOT_BUSY) || !page_isolate(page_at(&s->mm->pages, page))) {
+	if (((where_flags(slot->where) & SLOT_BUSY) ||
+	     !page_isolate(page_at(&s->mm->pages, page))) &&
+	    !MUTANT(take_ignores_owner)) {
 		set_flags(slot, SLOT_STEAL, 0);
 		slot_unlock(s, id);
 		return SWAP_CACHE_STEAL;
@@ -78,7 +82,7 @@ void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_
 	slot_lock(s, id);
 	page.v = (u32)where_loc(slot->where);
 	set_flags(slot, 0, SLOT_STEAL);
-	if (!(where_flags(slot->where) & SLOT_DEAD)) {
+	if (!(where_flags(slot->where) & SLOT_DEAD) || MUTANT(end_steal_ignores_note)) {
 		/* Pageout is not done with the frame: it frees everything. */
 		set_flags(slot, SLOT_DEAD, 0);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
@@ -100,7 +104,7 @@ void swap_cache_cancel_steal(struct swap *s, struct slot_cache *cache, struct sl
 	slot_lock(s, id);
 	page.v = (u32)where_loc(slot->where);
 	/* DEAD: pageout finished meanwhile and left the page to us. */
-	ours = where_flags(slot->where) & SLOT_DEAD;
+	ours = where_flags(slot->where) & SLOT_DEAD && !MUTANT(cancel_steal_ignores_note);
 	set_flags(slot, 0, SLOT_STEAL | SLOT_DEAD);
 	slot_unlock(s, id);
 	if (ours)
@@ -115,7 +119,7 @@ bool swap_cache_begin_pageout(struct swap *s, struct slot_cache *cache, struct p
 
 	slot_lock(s, id);
 	quire_assert(where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == page.v);
-	if (where_flags(slot->where) & SLOT_DEAD) {
+	if (where_flags(slot->where) & SLOT_DEAD && !MUTANT(begin_pageout_ignores_note)) {
 		/* Dropped between the isolation and now. */
 		set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
@@ -141,13 +145,13 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
 	flags = where_flags(slot->where);
 	quire_assert(flags & SLOT_BUSY);
 	set_flags(slot, 0, SLOT_BUSY);
-	if (flags & SLOT_DEAD) {
+	if (flags & SLOT_DEAD && !MUTANT(end_pageout_ignores_note)) {
 		set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, o, MEMCG_STAT_SWAPCACHED, -1);
 		slot_free_unlock(s, cache, id);
 		return PAGEOUT_STALE;
 	}
-	if (flags & SLOT_STEAL) {
+	if (flags & SLOT_STEAL && !MUTANT(end_pageout_ignores_steal)) {
 		/* The copying fault finds DEAD at its end and frees. */
 		set_flags(slot, SLOT_DEAD, 0);
 		slot_unlock(s, id);
@@ -177,7 +181,8 @@ void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id
 	/* From the putback on the page is anybody's: look whether the slot still
 	 * names it, and whether a note was left while its flag was clear. */
 	if (where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == id.v &&
-	    (where_flags(slot->where) & SLOT_DEAD) && page_isolate(page)) {
+	    (where_flags(slot->where) & SLOT_DEAD) && !MUTANT(putback_ignores_slot_note) &&
+	    page_isolate(page)) {
 		set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
 			       -1);

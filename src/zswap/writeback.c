@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "base/probe.h"
 #include "zswap/internal.h"
 
@@ -61,8 +62,10 @@ static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 	slot_lock(z->swap, v->id);
 	/* Listed again: the number was freed and given to another page, which may even
 	 * have got the same handle; that entry is for whoever takes it off the list. */
-	if (where_kind(slot->where) == SLOT_ZSWAP &&
-	    where_loc(slot->where) == where_loc(v->where) && off_the_list(z, slot) &&
+	if (((where_kind(slot->where) == SLOT_ZSWAP &&
+	      where_loc(slot->where) == where_loc(v->where)) ||
+	     MUTANT(victim_not_verified)) &&
+	    (MUTANT(victim_listed_again) || off_the_list(z, slot)) &&
 	    !(where_flags(slot->where) & (SLOT_WB | SLOT_DEAD))) {
 		slot->where |= slot_where(SLOT_FREE, SLOT_WB, 0, 0);
 		v->where = slot->where;
@@ -83,7 +86,7 @@ static void unclaim_victim(struct zswap *z, struct victim *v)
 
 	slot_lock(z->swap, v->id);
 	slot->where &= ~slot_where(SLOT_FREE, SLOT_WB, 0, 0);
-	if (where_flags(slot->where) & SLOT_DEAD) {
+	if (where_flags(slot->where) & SLOT_DEAD && !MUTANT(unclaim_ignores_note)) {
 		slot->where &= ~slot_where(SLOT_FREE, SLOT_DEAD, 0, 0);
 		slot_free_unlock(z->swap, NULL, v->id);
 		return;
@@ -103,7 +106,7 @@ static void finish_victim(struct zswap *z, struct victim *v, struct store_loc lo
 
 	slot_lock(z->swap, v->id);
 	flags = where_flags(slot->where) & ~SLOT_WB;
-	if (flags & SLOT_DEAD) {
+	if (flags & SLOT_DEAD && !MUTANT(writeback_ignores_note)) {
 		slot->where &= ~slot_where(SLOT_FREE, SLOT_WB | SLOT_DEAD, 0, 0);
 		slot_free_unlock(z->swap, NULL, v->id);
 		zswap_backing(z)->ops->free(zswap_backing(z), loc, len);
@@ -218,7 +221,8 @@ static bool store_object_moved(void *ctx, u32 owner, struct store_loc from, stru
 	bool live;
 
 	slot_lock(z->swap, id);
-	live = where_kind(slot->where) == SLOT_STORE && where_loc(slot->where) == from.v;
+	live = (where_kind(slot->where) == SLOT_STORE && where_loc(slot->where) == from.v) ||
+	       MUTANT(moved_not_verified);
 	if (live)
 		slot->where = slot_where(SLOT_STORE, where_flags(slot->where),
 					 where_len(slot->where), to.v);

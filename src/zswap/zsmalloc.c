@@ -39,6 +39,7 @@
 #include "base/assert.h"
 #include "base/fmt.h"
 #include "base/ilist.h"
+#include "base/mutant.h"
 #include "base/os.h"
 
 #define ZS_MIN_SIZE 32u
@@ -506,10 +507,13 @@ int zs_store(struct zspool *pool, const void *data, u32 len, struct zs_handle *r
 void zs_load(struct zspool *pool, struct zs_handle handle, u32 len, void *buf)
 {
 	struct zs_class *c = class_for(pool, len);
-	u32 block, obj;
+	u32 block = 0, obj = 0;
 
+	if (MUTANT(object_found_unlocked))
+		obj = find_object(pool, c, handle.v, &block);
 	mutex_lock(&c->lock);
-	obj = find_object(pool, c, handle.v, &block);
+	if (!MUTANT(object_found_unlocked))
+		obj = find_object(pool, c, handle.v, &block);
 	memcpy(buf, payload_at(pool, c, block, obj), len);
 	mutex_unlock(&c->lock);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/fmt.h"
+#include "base/mutant.h"
 #include "zswap/internal.h"
 
 void zswap_zlru_add(struct zswap *z, struct lruvec *v, struct slot_id id, bool tail)
@@ -37,7 +38,7 @@ struct lruvec *zswap_lock_zlru(struct zswap *z, struct objcg_id o)
 		struct lruvec *v = lruvec_of(z->lru, id);
 
 		mutex_lock(&v->zlru_lock);
-		if (objcg_memcg(z->tree, o).v == id.v)
+		if (MUTANT(zlru_not_verified) || objcg_memcg(z->tree, o).v == id.v)
 			return v;
 		mutex_unlock(&v->zlru_lock);
 	}
@@ -183,8 +184,9 @@ void zswap_stored(struct zswap *z, struct slot_id id, struct objcg_id o,
 	slot_lock(z->swap, id);
 	/* The slot may have been freed since the result was installed: a swap-in
 	 * may have run already.  Only an entry that is still ours is listed. */
-	if (where_kind(slot->where) == SLOT_ZSWAP && where_loc(slot->where) == r->loc &&
-	    slot->objcg == o.v) {
+	if ((where_kind(slot->where) == SLOT_ZSWAP && where_loc(slot->where) == r->loc &&
+	     slot->objcg == o.v) ||
+	    MUTANT(stored_not_verified)) {
 		v = zswap_lock_zlru(z, o);
 		if (slot->zlru.prev == ZLRU_OFF)
 			zswap_zlru_add(z, v, id, false);
@@ -223,11 +225,14 @@ int zswap_load(struct zswap *z, struct codec *codec, struct slot_id id, void *pa
 	slot_lock(z->swap, id);
 	copy = *slot;
 	len = where_len(copy.where);
+	if (MUTANT(load_without_lock))
+		slot_unlock(z->swap, id);
 	/* Copied out under the lock, which takes 0.2 us; decompressed without.
 	 * Writeback may move the object meanwhile, we do not care. */
 	if (where_kind(copy.where) == SLOT_ZSWAP)
 		zs_load(z->pool, (struct zs_handle){ (u32)where_loc(copy.where) }, len, codec->out);
-	slot_unlock(z->swap, id);
+	if (!MUTANT(load_without_lock))
+		slot_unlock(z->swap, id);
 
 	switch (where_kind(copy.where)) {
 	case SLOT_FILLED:
