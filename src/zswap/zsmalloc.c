@@ -598,6 +598,8 @@ static bool compact_class(struct zspool *pool, struct zs_class *c, u32 *budget, 
 	u32 from, nr_moved;
 	bool empty;
 
+	if (!class_excess(c))
+		return false;
 	mutex_lock(&c->lock);
 	from = class_excess(c) ? sparsest_zspage(c) : 0;
 	if (!from) {
