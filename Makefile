@@ -25,6 +25,7 @@ help:
 	@echo 'make check      everything a change must pass: lints, tests, sanitizers'
 	@echo 'make quick      unit tests only (under a minute)'
 	@echo 'make lint       dev/check: what a machine can check of STYLE.md'
+	@echo 'make mutants    each guard against a race switched off: does a test notice?'
 	@echo 'make demo       a look at what quire does'
 	@echo 'make asan       unit tests under AddressSanitizer and UBSan'
 	@echo 'make tsan       unit tests marked "tsan" under ThreadSanitizer'
@@ -80,6 +81,10 @@ quick: all
 .PHONY: lint
 lint: all
 	@dev/check
+
+.PHONY: mutants
+mutants: all
+	@dev/mutants
 
 .PHONY: demo
 demo: setup

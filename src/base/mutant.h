@@ -30,7 +30,6 @@
 	X(take_ignores_owner) /* a fault moves the frame that pageout reads */                     \
 	X(end_steal_ignores_note) /* a copying fault does not see that pageout is done */          \
 	X(cancel_steal_ignores_note) /* the same when the fault gives up */                        \
-	X(begin_pageout_ignores_note) /* a slot dropped before BUSY goes out all the same */       \
 	X(end_pageout_ignores_note) /* a slot dropped during pageout stays */                      \
 	X(end_pageout_ignores_steal) /* pageout empties the frame a fault copies from */           \
 	X(putback_ignores_slot_note) /* a slot dropped before its page was listed stays */         \

@@ -119,7 +119,7 @@ bool swap_cache_begin_pageout(struct swap *s, struct slot_cache *cache, struct p
 
 	slot_lock(s, id);
 	quire_assert(where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == page.v);
-	if (where_flags(slot->where) & SLOT_DEAD && !MUTANT(begin_pageout_ignores_note)) {
+	if (where_flags(slot->where) & SLOT_DEAD) {
 		/* Dropped between the isolation and now. */
 		set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,

@@ -56,9 +56,9 @@ struct rig *rig_create(u32 flags, bool store)
 	quire_assert(!err);
 	err = frames_init(&mm->frames, &mm->meta, &mm->pager, RIG_FRAMES);
 	quire_assert(!err);
-	r->buf = rig_map(WRITEBACK_BATCH * PAGE_SIZE);
+	r->buf = rig_map(RIG_TASKS * WRITEBACK_BATCH * PAGE_SIZE);
 	for (u32 t = 0; t < RIG_TASKS; t++)
-		r->task[t].buf = r->buf;
+		r->task[t].buf = r->buf + t * WRITEBACK_BATCH * PAGE_SIZE;
 	r->p = make_group(r, "p");
 	r->c = make_group(r, "p/c");
 	r->d = make_group(r, "p/d");
@@ -89,7 +89,7 @@ void rig_destroy(struct rig *r)
 	(void)!region_cut(&e->mm.regions, fake_addr(0), fake_addr(RIG_PAGES));
 	fake_exit(&e->mm.pager);
 	engine_destroy(e);
-	os_munmap(buf, WRITEBACK_BATCH * PAGE_SIZE);
+	os_munmap(buf, RIG_TASKS * WRITEBACK_BATCH * PAGE_SIZE);
 	os_munmap(r, align_up(sizeof(*r), PAGE_SIZE));
 }
 
@@ -141,9 +141,11 @@ void rig_content(u8 *page, enum rig_fill fill, u32 seed)
 enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
 {
 	struct memcg_id over = { 0 };
-	enum fault_result res = fault_serve(&r->e->fault, &r->task[t], 0, fake_addr(page), false,
-					    &over);
+	enum fault_result res;
 
+	gate_enter(&r->e->fault_gate);
+	res = fault_serve(&r->e->fault, &r->task[t], 0, fake_addr(page), false, &over);
+	gate_leave(&r->e->fault_gate);
 	r->nr_no_memory += res == FAULT_NO_MEMORY;
 	return res;
 }
@@ -155,14 +157,14 @@ static u8 *fault_in(struct rig *r, u32 t, u32 page)
 
 	while (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT)) {
 		quire_assert(!(fake_flags(p, fake_addr(page)) & FAKE_POISONED));
-		if (rig_fault(r, t, page) == FAULT_DONE)
-			continue;
+		(void)rig_fault(r, t, page);
 		/* As populate.c: the lock comes back when the read is done. */
 		if (pte_peek(rig_pte(r, page)) & PTE_IO && !fake_store_complete(&r->store)) {
 			pte_lock(rig_pte(r, page));
 			pte_unlock(rig_pte(r, page));
 		}
-		sync_relax();
+		if (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT))
+			sync_relax();
 	}
 	return fake_content(p, fake_addr(page));
 }
@@ -184,17 +186,32 @@ void rig_write(struct rig *r, u32 t, u32 page, enum rig_fill fill, u32 seed)
 
 u32 rig_unmap(struct rig *r, u32 t, u32 nr)
 {
-	return reclaim_unmap(&r->e->reclaim, &r->task[t], r->c, nr);
+	u32 n;
+
+	gate_enter(&r->e->reclaim_gate);
+	n = reclaim_unmap(&r->e->reclaim, &r->task[t], r->c, nr);
+	gate_leave(&r->e->reclaim_gate);
+	return n;
 }
 
 u32 rig_pageout(struct rig *r, u32 t, u32 nr)
 {
-	return reclaim_pageout(&r->e->reclaim, &r->task[t], r->c, nr);
+	u32 n;
+
+	gate_enter(&r->e->reclaim_gate);
+	n = reclaim_pageout(&r->e->reclaim, &r->task[t], r->c, nr);
+	gate_leave(&r->e->reclaim_gate);
+	return n;
 }
 
 long rig_writeback(struct rig *r, u32 t, u32 nr)
 {
-	return zswap_writeback(&r->e->zswap, r->c, nr, r->task[t].buf);
+	long n;
+
+	gate_enter(&r->e->reclaim_gate);
+	n = zswap_writeback(&r->e->zswap, r->c, nr, r->task[t].buf);
+	gate_leave(&r->e->reclaim_gate);
+	return n;
 }
 
 void rig_zap(struct rig *r, u32 t, u32 page, u32 nr)

@@ -40,7 +40,7 @@ struct rig {
 	struct memcg_id p, c, d;
 	struct objcg_id objcg; /* of c */
 	struct task task[RIG_TASKS];
-	u8 *buf; /* of all tasks: only what is never read back is in it */
+	u8 *buf; /* work memory of the tasks */
 	struct fake_store store;
 	struct rig_content want[RIG_PAGES];
 	u32 nr_no_memory; /* faults refused */

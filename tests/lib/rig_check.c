@@ -115,6 +115,24 @@ static void check_pte(struct rig *r, u32 nr, struct tally *n)
 	}
 }
 
+/* The compressed objects of a group: listed there, and nowhere else (K1). */
+static void check_zlru(struct rig *r, u32 memcg)
+{
+	const struct ilist *l = &r->e->lru.vec[memcg].zlru;
+	u32 nr = 0, prev = 0;
+
+	for (u32 i = l->head; i; i = slot_at(&r->e->swap, (struct slot_id){ i })->zlru.next) {
+		const struct slot *slot = slot_at(&r->e->swap, (struct slot_id){ i });
+		struct objcg_id o = { slot->objcg };
+
+		quire_assert(where_kind(slot->where) == SLOT_ZSWAP && slot->zlru.prev == prev);
+		quire_assert(objcg_memcg(r->e->tree, o).v == memcg);
+		prev = i;
+		nr++;
+	}
+	quire_assert(l->nr == nr && l->tail == prev);
+}
+
 static void check_lists(struct rig *r, struct tally *n)
 {
 	const struct lru *lru = &r->e->lru;
@@ -123,6 +141,7 @@ static void check_lists(struct rig *r, struct tally *n)
 	for (u32 i = 1; i < lru->nr_vecs; i++) {
 		for (u32 l = 0; l < NR_LRU_LISTS; l++)
 			n->listed += lru->vec[i].list[l].nr;
+		check_zlru(r, i);
 		n->zlisted += lru->vec[i].zlru.nr;
 		quire_assert(atomic32_peek(&lru->vec[i].lock.word) == 0);
 	}

@@ -30,12 +30,6 @@ static void unmap(void *ctx)
 	rig_unmap(rig, 1, 2);
 }
 
-static void pageout(void *ctx)
-{
-	(void)ctx;
-	rig_pageout(rig, 1, 2);
-}
-
 /* ---- beginnings ---------------------------------------------------------------- */
 
 static void mapped(void)
@@ -55,11 +49,10 @@ static void in_pool(void)
 
 /* ---- two faults on one page ------------------------------------------------------ */
 
-RACE(I1_two_first_touches, .body = { read_0, read_0_too }, .preemptions = 2)
-RACE(I1_two_faults_frame, .setup = in_frame, .body = { read_0, read_0_too }, .preemptions = 2)
-RACE(I1_two_faults_pool, .setup = in_pool, .body = { read_0, read_0_too }, .preemptions = 2)
+RACE(I1_two_first_touches, .body = { read_0, read_0_too }, .preemptions = 3)
+RACE(I1_two_faults_frame, .setup = in_frame, .body = { read_0, read_0_too }, .preemptions = 3)
+RACE(I1_two_faults_pool, .setup = in_pool, .body = { read_0, read_0_too }, .preemptions = 3)
 
 /* ---- fault and reclaim ------------------------------------------------------------ */
 
-RACE(I5_write_and_unmap, .setup = mapped, .body = { write_0, unmap }, .preemptions = 2)
-RACE(I3_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .preemptions = 2)
+RACE(I5_write_and_unmap, .setup = mapped, .body = { write_0, unmap }, .preemptions = 3)

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_lru.c - pages move between lists while others want them off.
+ *
+ * races.md 1.3: PG_LRU goes from 1 to 0 by one party, which owns the page until
+ * it sets it again (K2); what is isolated can be put back, or is freed (K4).
+ */
+#include "race.h"
+
+/* ---- bodies ---------------------------------------------------------------------- */
+
+static void refill(void *ctx)
+{
+	(void)ctx;
+	lru_refill_inactive(&rig->e->lru, rig->c, 2);
+}
+
+static void rescue(void *ctx)
+{
+	(void)ctx;
+	reclaim_rescue_unevictable(&rig->e->reclaim, rig->c, 2);
+}
+
+static void cool(void *ctx)
+{
+	(void)ctx;
+	populate_cool(&rig->e->fault, &rig->task[2], fake_addr(0), fake_addr(2), false);
+}
+
+static void push_out(void *ctx)
+{
+	(void)ctx;
+	populate_cool(&rig->e->fault, &rig->task[2], fake_addr(0), fake_addr(2), true);
+}
+
+static void pin(void *ctx)
+{
+	int err;
+
+	(void)ctx;
+	err = populate_range(&rig->e->fault, &rig->task[2], fake_addr(0), fake_addr(1), true);
+	quire_assert(!err);
+	/* It may not leave until it is let go. */
+	quire_assert(rig_state(rig, 0) == RIG_MAPPED);
+	populate_unpin(&rig->e->fault, fake_addr(0), fake_addr(1));
+}
+
+static void unmap(void *ctx)
+{
+	(void)ctx;
+	rig_unmap(rig, 1, 2);
+}
+
+static void unmap_too(void *ctx)
+{
+	(void)ctx;
+	rig_unmap(rig, 3, 2);
+}
+
+static void unmap_and_pageout(void *ctx)
+{
+	unmap(ctx);
+	rig_pageout(rig, 1, 2);
+}
+
+static void pageout(void *ctx)
+{
+	(void)ctx;
+	rig_pageout(rig, 1, 2);
+}
+
+static void pageout_too(void *ctx)
+{
+	(void)ctx;
+	rig_pageout(rig, 3, 2);
+}
+
+static void zap(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 0, 0, 1);
+}
+
+/* ---- beginnings -------------------------------------------------------------------- */
+
+static void mapped(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_MAPPED);
+}
+
+static void in_frame(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_FRAME);
+}
+
+/* Touched in the laundry: active. */
+static void active(void)
+{
+	in_frame();
+	rig_read(rig, 0, 0);
+	rig_read(rig, 0, 1);
+	rig_drain(rig, 0);
+}
+
+static void unevictable(void)
+{
+	mapped();
+	fake_set(&rig->e->mm.pager, fake_addr(0), 1, FAKE_PINNED, 0);
+	rig_unmap(rig, 0, 2);
+	quire_assert(lruvec_nr(lruvec_of(&rig->e->lru, rig->c), LRU_UNEVICTABLE) == 1);
+	fake_set(&rig->e->mm.pager, fake_addr(0), 1, 0, FAKE_PINNED);
+	rig_drain(rig, 0);
+}
+
+/* ---- two reclaimers ------------------------------------------------------------------- */
+
+RACE(K2_two_unmaps, .setup = mapped, .body = { unmap, unmap_too }, .preemptions = 2)
+RACE(K2_two_pageouts, .setup = in_frame, .body = { pageout, pageout_too }, .preemptions = 2)
+RACE(K2_unmap_and_pageout, .setup = mapped, .body = { unmap_and_pageout, pageout_too },
+     .preemptions = 2)
+
+/* ---- aging, advice, pins ---------------------------------------------------------------- */
+
+RACE(K2_refill_and_zap, .setup = active, .body = { refill, zap }, .preemptions = 3,
+     .mutants = { MUTANT_kill_in_two_steps, MUTANT_putback_ignores_note,
+		  MUTANT_isolate_in_two_steps })
+RACE(K2_refill_and_cool, .setup = active, .body = { refill, cool }, .preemptions = 2)
+RACE(K4_rescue_and_zap, .setup = unevictable, .body = { rescue, zap }, .preemptions = 3,
+     .mutants = { MUTANT_kill_in_two_steps })
+RACE(K2_advice_and_unmap, .setup = mapped, .body = { push_out, unmap }, .preemptions = 2)
+RACE(I5_pin_and_unmap, .setup = mapped, .body = { pin, unmap }, .preemptions = 2,
+     .mutants = { MUTANT_unmap_does_not_ask_again })
+RACE(I5_pin_and_pageout, .setup = in_frame, .body = { pin, pageout }, .preemptions = 2)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_remove.c - a group goes while somebody works on what it leaves behind.
+ *
+ * races.md 1.3 and 1.4: who changes a list has verified under its lock whose it
+ * is (K1); a charge has a payer at all times (L2); an id is used again only when
+ * nobody can hold it (L4); ancestors' totals do not change (L6).
+ */
+#include "race.h"
+
+/* ---- bodies ---------------------------------------------------------------------- */
+
+static void remove_group(void *ctx)
+{
+	s64 err = group_remove(rig->e, rig->c);
+
+	(void)ctx;
+	quire_assert(!err);
+}
+
+static void remove_and_reuse(void *ctx)
+{
+	struct memcg_id id = { 0 };
+	int err;
+
+	remove_group(ctx);
+	err = memcg_create(rig->e->tree, rig->p, "new", &id);
+	quire_assert(!err && id.v == rig->c.v);
+}
+
+/* As a fault that finds the range unmapped after it was charged. */
+static void charge_and_uncharge(void *ctx)
+{
+	struct memcg_id over;
+	int err;
+
+	(void)ctx;
+	gate_enter(&rig->e->fault_gate);
+	err = memcg_try_charge(rig->e->tree, NULL, rig->objcg, 2, &over);
+	quire_assert(!err);
+	memcg_uncharge(rig->e->tree, NULL, rig->objcg, 2);
+	gate_leave(&rig->e->fault_gate);
+}
+
+static void charge_swap(void *ctx)
+{
+	int err;
+
+	(void)ctx;
+	gate_enter(&rig->e->reclaim_gate);
+	err = memcg_swap_try_charge(rig->e->tree, rig->objcg, 1);
+	quire_assert(!err);
+	memcg_swap_uncharge(rig->e->tree, rig->objcg, 1);
+	gate_leave(&rig->e->reclaim_gate);
+}
+
+static void unmap(void *ctx)
+{
+	(void)ctx;
+	rig_unmap(rig, 1, 2);
+}
+
+static void pageout(void *ctx)
+{
+	(void)ctx;
+	rig_pageout(rig, 1, 2);
+}
+
+static void writeback(void *ctx)
+{
+	(void)ctx;
+	(void)rig_writeback(rig, 1, 2);
+}
+
+static void fault(void *ctx)
+{
+	(void)ctx;
+	(void)rig_fault(rig, 1, 0);
+}
+
+static void zap(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 1, 0, 2);
+}
+
+/* ---- beginnings: pages of the group in a range that is another's by now ------------------ */
+
+static void range_moves(void)
+{
+	struct objcg_id d;
+	int err = objcg_get(rig->e->tree, rig->d, &d);
+
+	quire_assert(!err);
+	rig_assign(rig, 0, RIG_PAGES, d);
+}
+
+static void empty(void)
+{
+	range_moves();
+}
+
+static void mapped(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_MAPPED);
+	range_moves();
+}
+
+static void in_frame(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_FRAME);
+	range_moves();
+}
+
+static void in_pool(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_POOL);
+	range_moves();
+}
+
+/* ---- charges ---------------------------------------------------------------------------- */
+
+RACE(L2_charge_and_remove, .setup = empty, .body = { charge_and_uncharge, remove_group },
+     .preemptions = 2)
+RACE(L2_swap_and_remove, .setup = empty, .body = { charge_swap, remove_group }, .preemptions = 2)
+RACE(L4_charge_and_reuse, .setup = empty, .body = { charge_and_uncharge, remove_and_reuse },
+     .preemptions = 2, .mutants = { MUTANT_release_does_not_wait })
+
+/* ---- lists ------------------------------------------------------------------------------- */
+
+RACE(K1_unmap_and_remove, .setup = mapped, .body = { unmap, remove_group }, .preemptions = 2,
+     .mutants = { MUTANT_lruvec_not_verified })
+RACE(K4_pageout_and_remove, .setup = in_frame, .body = { pageout, remove_group }, .preemptions = 2,
+     .mutants = { MUTANT_zlru_not_verified })
+RACE(K1_fault_and_remove, .setup = in_frame, .body = { fault, remove_group }, .preemptions = 2,
+     .mutants = { MUTANT_lruvec_not_verified, MUTANT_flip_outside_locks })
+RACE(K1_zap_and_remove, .setup = mapped, .body = { zap, remove_group }, .preemptions = 2,
+     .mutants = { MUTANT_lruvec_not_verified })
+RACE(L2_load_and_remove, .setup = in_pool, .body = { fault, remove_group }, .preemptions = 2,
+     .mutants = { MUTANT_zlru_not_verified })
+RACE(L2_writeback_and_remove, .setup = in_pool, .body = { writeback, remove_group },
+     .preemptions = 2)

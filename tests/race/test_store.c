@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_store.c - pages between the pool and the store, and their clean copies.
+ *
+ * races.md 1.2: when a slot has no users every layer lets go of it at once (J1);
+ * there is one authoritative copy (J2); a shrinker that meets something else
+ * than it saw leaves it alone.
+ */
+#include <errno.h>
+
+#include "race.h"
+
+/* ---- bodies ---------------------------------------------------------------------- */
+
+static void read_0(void *ctx)
+{
+	(void)ctx;
+	rig_read(rig, 0, 0);
+}
+
+static void write_0(void *ctx)
+{
+	(void)ctx;
+	rig_write(rig, 0, 0, RIG_TEXT, 99);
+}
+
+static void zap(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 0, 0, 1);
+}
+
+static void writeback(void *ctx)
+{
+	(void)ctx;
+	(void)rig_writeback(rig, 1, 2);
+}
+
+static void writeback_too(void *ctx)
+{
+	(void)ctx;
+	(void)rig_writeback(rig, 2, 2);
+}
+
+static void writeback_refused(void *ctx)
+{
+	rig->store.put_error = -ENOSPC;
+	writeback(ctx);
+}
+
+static void unmap(void *ctx)
+{
+	(void)ctx;
+	rig_unmap(rig, 1, 2);
+}
+
+static void clean(void *ctx)
+{
+	struct store_clean_ops up;
+
+	(void)ctx;
+	zswap_clean_ops(&rig->e->zswap, &up);
+	(void)fake_store_move(&rig->store, &up);
+}
+
+/* The number of the slot, and perhaps of the object, is used again. */
+static void zap_and_reuse(void *ctx)
+{
+	zap(ctx);
+	rig_write(rig, 0, 1, RIG_TEXT, 98);
+	rig_unmap(rig, 0, 1);
+	rig_pageout(rig, 0, 1);
+}
+
+static void zap_and_reuse_store(void *ctx)
+{
+	zap_and_reuse(ctx);
+	(void)rig_writeback(rig, 0, 1);
+}
+
+/* ---- beginnings ---------------------------------------------------------------------- */
+
+static void in_pool(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_POOL);
+}
+
+static void in_store(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_STORE);
+}
+
+static void with_copy(void)
+{
+	struct page_id id;
+
+	in_store();
+	/* So long away that the pool could not have held it: the copy stays. */
+	atomic64_fetch_add(&lruvec_of(&rig->e->lru, rig->c)->age, 1000);
+	rig_read(rig, 0, 0);
+	rig_drain(rig, 0);
+	id.v = pte_index(rig_pte(rig, 0));
+	quire_assert(page_at(&rig->e->mm.pages, id)->slot);
+}
+
+/* ---- pool and store -------------------------------------------------------------------- */
+
+RACE(J2_fault_and_writeback, .setup = in_pool, .body = { read_0, writeback }, .preemptions = 2,
+     .mutants = { MUTANT_victim_not_verified, MUTANT_load_without_lock })
+RACE(J1_zap_and_writeback, .setup = in_pool, .body = { zap, writeback }, .preemptions = 3,
+     .mutants = { MUTANT_writeback_ignores_note, MUTANT_victim_not_verified })
+RACE(J6_zap_and_refused_writeback, .setup = in_pool, .body = { zap, writeback_refused },
+     .preemptions = 3, .mutants = { MUTANT_unclaim_ignores_note })
+RACE(J1_writeback_and_reuse, .setup = in_pool, .body = { zap_and_reuse, writeback },
+     .preemptions = 2, .mutants = { MUTANT_victim_listed_again })
+RACE(J5_two_writebacks, .setup = in_pool, .body = { writeback, writeback_too }, .preemptions = 3)
+RACE(J2_fault_and_two_writebacks, .setup = in_pool, .body = { read_0, writeback, writeback_too },
+     .preemptions = 2)
+
+/* ---- store and its cleaner ----------------------------------------------------------------- */
+
+RACE(J2_read_and_cleaner, .setup = in_store, .body = { read_0, clean }, .preemptions = 2,
+     .mutants = { MUTANT_read_not_tried_again })
+RACE(J1_cleaner_and_reuse, .setup = in_store, .body = { zap_and_reuse_store, clean },
+     .preemptions = 2, .mutants = { MUTANT_moved_not_verified })
+RACE(J1_zap_and_cleaner, .setup = in_store, .body = { zap, clean }, .preemptions = 3)
+
+/* ---- clean copies ------------------------------------------------------------------------ */
+
+RACE(J2_write_and_unmap_by_copy, .setup = with_copy, .body = { write_0, unmap }, .preemptions = 3,
+     .mutants = { MUTANT_copy_not_compared })
+RACE(J2_zap_and_unmap_by_copy, .setup = with_copy, .body = { zap, unmap }, .preemptions = 3)
+RACE(J2_cleaner_and_unmap_by_copy, .setup = with_copy, .body = { clean, unmap }, .preemptions = 3)
+RACE(J2_read_and_unmap_by_copy, .setup = with_copy, .body = { read_0, unmap }, .preemptions = 3)

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_zap.c - the program gives a page back while somebody works on it.
+ *
+ * races.md 1.1, interleavings A to C: whoever is busy with a page or slot when
+ * its last user goes inherits the duty to free it, in bounded time (I3), and a
+ * page that gains a slot is asked for once more under the pte lock (I5).
+ */
+#include <errno.h>
+
+#include "base/failpoint.h"
+#include "race.h"
+
+static struct failpoints fps;
+
+/* ---- bodies ---------------------------------------------------------------------- */
+
+static void zap(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 0, 0, 1);
+}
+
+static void unmap(void *ctx)
+{
+	(void)ctx;
+	rig_unmap(rig, 1, 2);
+}
+
+static void pageout(void *ctx)
+{
+	(void)ctx;
+	rig_pageout(rig, 1, 2);
+}
+
+/* A pageout that finds no place: the page stays. */
+static void pageout_refused(void *ctx)
+{
+	rig->store.put_error = -ENOSPC;
+	rig->e->zswap.pool_enabled = false;
+	pageout(ctx);
+}
+
+static void unmap_and_pageout(void *ctx)
+{
+	unmap(ctx);
+	pageout(ctx);
+}
+
+static void fault(void *ctx)
+{
+	(void)ctx;
+	(void)rig_fault(rig, 1, 0);
+}
+
+/* The fault thread cannot map for now (-EAGAIN, mmap_lock): it tries again. */
+static void fault_refused_once(void *ctx)
+{
+	(void)ctx;
+	quire_assert(!failpoints_parse(&fps, "uffd_copy:EAGAIN@1"));
+	thread_self()->failpoints = &fps;
+	rig_read(rig, 0, 0);
+}
+
+static void fault_and_complete(void *ctx)
+{
+	fault(ctx);
+	while (fake_store_complete(&rig->store))
+		;
+}
+
+/* The I/O thread alone. */
+static void complete(void *ctx)
+{
+	(void)ctx;
+	while (fake_store_complete(&rig->store))
+		;
+}
+
+/* Given back, and something else written to the same address. */
+static void zap_and_write(void *ctx)
+{
+	zap(ctx);
+	rig_write(rig, 0, 0, RIG_TEXT, 5);
+}
+
+/* ---- beginnings -------------------------------------------------------------------- */
+
+static void mapped(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_MAPPED);
+}
+
+static void in_frame(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_FRAME);
+}
+
+static void in_pool(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_POOL);
+}
+
+static void in_store(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_STORE);
+}
+
+static void read_begun(void)
+{
+	in_store();
+	quire_assert(rig_fault(rig, 1, 0) == FAULT_IO);
+	rig_drain(rig, 1);
+}
+
+static void rotated(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_MAPPED);
+	/* Pinned for direct I/O: reclaim puts it back. */
+	fake_set(&rig->e->mm.pager, fake_addr(0), 1, FAKE_PINNED, 0);
+}
+
+/* ---- zap and reclaim ------------------------------------------------------------------ */
+
+RACE(I5_zap_and_unmap, .setup = mapped, .body = { zap, unmap }, .preemptions = 3,
+     .mutants = { MUTANT_unmap_does_not_ask_again, MUTANT_putback_ignores_note,
+		  MUTANT_isolate_in_two_steps })
+RACE(I3_zap_and_refused_unmap, .setup = rotated, .body = { zap, unmap }, .preemptions = 3,
+     .mutants = { MUTANT_kill_in_two_steps, MUTANT_putback_ignores_note })
+RACE(I3_zap_and_pageout, .setup = in_frame, .body = { zap, pageout }, .preemptions = 3,
+     .mutants = { MUTANT_drop_leaves_no_note, MUTANT_end_pageout_ignores_note })
+RACE(I3_zap_and_refused_pageout, .setup = in_frame, .body = { zap, pageout_refused },
+     .preemptions = 3, .mutants = { MUTANT_putback_ignores_slot_note })
+RACE(I3_zap_and_both_stages, .setup = mapped, .body = { zap, unmap_and_pageout }, .preemptions = 2)
+RACE(I2_zap_write_and_both_stages, .setup = mapped, .body = { zap_and_write, unmap_and_pageout },
+     .preemptions = 2)
+
+/* ---- zap and fault ---------------------------------------------------------------------- */
+
+RACE(I7_zap_and_first_touch, .body = { zap, fault }, .preemptions = 3,
+     .mutants = { MUTANT_fault_ignores_zap, MUTANT_zap_published_late,
+		  MUTANT_visible_before_listed })
+RACE(I7_zap_and_soft_fault, .setup = in_frame, .body = { zap, fault }, .preemptions = 3,
+     .mutants = { MUTANT_fault_ignores_zap, MUTANT_zap_published_late })
+RACE(I7_zap_and_fault_from_pool, .setup = in_pool, .body = { zap, fault }, .preemptions = 3,
+     .mutants = { MUTANT_fault_ignores_zap, MUTANT_visible_before_listed })
+RACE(I4_zap_and_fault_from_store, .setup = in_store, .body = { zap, fault_and_complete },
+     .preemptions = 2)
+RACE(I4_zap_and_read_under_way, .setup = read_begun, .body = { zap, complete }, .preemptions = 3,
+     .mutants = { MUTANT_unlock_misses_waiter })
+RACE(I3_zap_fault_pageout, .setup = in_frame, .body = { zap, fault, pageout }, .preemptions = 2)
+
+/* ---- a fault copies from the frame that pageout reads -------------------------------------- */
+
+static void read_0(void *ctx)
+{
+	(void)ctx;
+	rig_read(rig, 0, 0);
+}
+
+RACE(J2_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .preemptions = 3,
+     .mutants = { MUTANT_take_ignores_owner, MUTANT_end_steal_ignores_note,
+		  MUTANT_end_pageout_ignores_steal, MUTANT_stored_not_verified })
+RACE(J2_refused_fault_and_pageout, .setup = in_frame, .body = { fault_refused_once, pageout },
+     .preemptions = 2, .mutants = { MUTANT_cancel_steal_ignores_note })
+RACE(J2_two_faults_and_pageout, .setup = in_frame, .body = { read_0, fault, pageout },
+     .preemptions = 2)
