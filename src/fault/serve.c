@@ -134,7 +134,8 @@ static enum fault_result serve_present(struct fault_ctx *c, struct pte *pte)
 	return nothing_to_do(c, pte);
 }
 
-/* The page of a frame goes back where it was. */
+/* The page of a frame goes back where it was.  -EAGAIN, -ENOMEM: not now, it is still
+ * in its frame. */
 static int give_back(struct fault_ctx *c, struct page *page)
 {
 	struct pager *pager = &c->f->mm->pager;
@@ -149,19 +150,29 @@ static int give_back(struct fault_ctx *c, struct page *page)
 	/* The mapping became read-only or is locked since: moving is refused,
 	 * copying is not. */
 	n = pager->ops->copy(pager, c->queue, c->addr, frame, 1, c->pager_flags);
+	if (n == -EAGAIN || n == -ENOMEM)
+		return (int)n;
 	frames_put(&c->f->mm->frames, page->frame, 1);
 	page->frame = 0;
 	return n > 0 ? 0 : (int)n;
 }
 
-static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct page_id id)
+static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
+				  struct page_id id)
 {
 	struct fault *f = c->f;
 	struct page *page = page_at(&f->mm->pages, id);
 	struct objcg_id o = { page->objcg };
+	int err = give_back(c, page);
 
 	c->kind = FAULT_SOFT;
-	if (give_back(c, page)) {
+	if (err == -EAGAIN || err == -ENOMEM) {
+		swap_cache_putback(f->swap, &c->t->slots, id, false);
+		pte_unlock(pte);
+		return FAULT_NO_MEMORY;
+	}
+	swap_cache_end_take(f->swap, &c->t->slots, slot, id);
+	if (err) {
 		/* The mapping is gone by a call we did not see, and the page with it. */
 		atomic32_poke(&page->flags, 0);
 		page_free(&f->mm->pages, id);
@@ -248,9 +259,9 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	enum fault_result res;
 	int err;
 
-	switch (swap_cache_take(f->swap, &c->t->slots, slot, &page)) {
+	switch (swap_cache_take(f->swap, slot, &page)) {
 	case SWAP_CACHE_MINE:
-		return map_back(c, pte, page);
+		return map_back(c, pte, slot, page);
 	case SWAP_CACHE_STEAL:
 		return steal_from_frame(c, pte, slot, page);
 	case SWAP_CACHE_GONE:

@@ -14,7 +14,7 @@
  *   STORE    (compressed or raw) in the store at `loc`  pte is SWAP, or CACHED
  *
  *   FREE -> FRAME          unmap: swap_cache_add()
- *   FRAME -> FREE          soft fault: swap_cache_take(); zap: slot_drop()
+ *   FRAME -> FREE          soft fault: swap_cache_end_take(); zap: slot_drop()
  *   FRAME -> FILLED|ZSWAP|STORE   pageout: swap_cache_end_pageout()
  *   ZSWAP -> STORE         writeback: zswap_writeback()
  *   STORE -> STORE         the cleaner moved it
@@ -157,13 +157,17 @@ void slot_to_text(const struct swap *s, struct slot_id id, struct fmt *out);
 void swap_cache_add(struct swap *s, struct slot_id id, struct page_id page);
 
 enum swap_cache_verdict {
-	SWAP_CACHE_MINE, /* page is ours: off the lists, slot freed */
+	SWAP_CACHE_MINE, /* page is ours, off the lists; then swap_cache_end_take() */
 	SWAP_CACHE_STEAL, /* copy from the frame, then swap_cache_end_steal() */
 	SWAP_CACHE_GONE, /* not in a frame: load it */
 };
 /* A fault wants the page of a slot back; pte lock held. */
-enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache, struct slot_id id,
+enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_id id,
 					struct page_id *ret_page);
+/* The page is mapped (or has nowhere to go): its slot ends.  If it cannot be mapped
+ * for now: swap_cache_putback() instead. */
+void swap_cache_end_take(struct swap *s, struct slot_cache *cache, struct slot_id id,
+			 struct page_id page);
 /* The copy out of a busy frame is mapped: the slot ends, or its owner ends it. */
 void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_id id);
 /* Nothing could be mapped for now: the page stays where it is. */
@@ -193,8 +197,8 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
 					    struct slot_id id, const struct pageout_result *r);
 
 /*
- * End of ownership of a page that stays in its frame (PAGEOUT_KEEP, or it was
- * just unmapped): back on the laundry.  A note left between the end of pageout
+ * End of ownership of a page that stays in its frame (PAGEOUT_KEEP, a fault that
+ * cannot map it, or it was just unmapped): back on the laundry.  A note left between the end of pageout
  * and now is honoured here.
  */
 void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id page, bool tail);

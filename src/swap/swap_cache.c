@@ -5,7 +5,7 @@
  * Two parties meet here: a fault or zap that holds the pte lock, and pageout
  * that owns the page (PG_LRU clear).  Neither ever waits for the other:
  *
- *   fault, page on its list        takes it (page_isolate), slot ends
+ *   fault, page on its list        takes it (page_isolate), slot ends when it is mapped
  *   fault, pageout owns the page   STEAL: copies out of the frame meanwhile;
  *                                  the later of the two frees page and slot
  *   zap, pageout owns the page     DEAD: pageout frees page and slot
@@ -36,8 +36,7 @@ void swap_cache_add(struct swap *s, struct slot_id id, struct page_id page)
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, 1);
 }
 
-enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache, struct slot_id id,
-					struct page_id *ret_page)
+enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_id id, struct page_id *ret_page)
 {
 	struct slot *slot = slot_at(s, id);
 	struct page_id page;
@@ -56,11 +55,20 @@ enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_cache *cache
 		slot_unlock(s, id);
 		return SWAP_CACHE_STEAL;
 	}
+	slot_unlock(s, id);
+	lru_del(s->lru, page);
+	return SWAP_CACHE_MINE;
+}
+
+void swap_cache_end_take(struct swap *s, struct slot_cache *cache, struct slot_id id,
+			 struct page_id page)
+{
+	const struct slot *slot = slot_at(s, id);
+
+	page_at(&s->mm->pages, page)->slot = 0;
+	slot_lock(s, id);
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
 	slot_free_unlock(s, cache, id);
-	lru_del(s->lru, page);
-	page_at(&s->mm->pages, page)->slot = 0;
-	return SWAP_CACHE_MINE;
 }
 
 void swap_cache_free_page(struct swap *s, struct memcg_stock *stock, struct page_id id)

@@ -62,6 +62,15 @@ static void fault_refused_once(void *ctx)
 	rig_read(rig, 0, 0);
 }
 
+/* The same for moving the page back from its frame. */
+static void soft_fault_refused_once(void *ctx)
+{
+	(void)ctx;
+	quire_assert(!failpoints_parse(&fps, "uffd_move:EAGAIN@1,uffd_copy:EAGAIN@1"));
+	thread_self()->failpoints = &fps;
+	rig_read(rig, 0, 0);
+}
+
 static void fault_and_complete(void *ctx)
 {
 	fault(ctx);
@@ -120,6 +129,12 @@ static void rotated(void)
 	fake_set(&rig->e->mm.pager, fake_addr(0), 1, FAKE_PINNED, 0);
 }
 
+/* Incompressible: straight to the store. */
+static void noise_in_frame(void)
+{
+	rig_make(rig, 0, 1, RIG_NOISE, RIG_FRAME);
+}
+
 /* ---- zap and reclaim ------------------------------------------------------------------ */
 
 RACE(I5_zap_and_unmap, .setup = mapped, .body = { zap, unmap }, .preemptions = 3,
@@ -163,5 +178,14 @@ RACE(J2_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .pree
 		  MUTANT_end_pageout_ignores_steal, MUTANT_stored_not_verified })
 RACE(J2_refused_fault_and_pageout, .setup = in_frame, .body = { fault_refused_once, pageout },
      .preemptions = 2, .mutants = { MUTANT_cancel_steal_ignores_note })
+RACE(J2_refused_soft_fault_and_pageout, .setup = in_frame,
+     .body = { soft_fault_refused_once, pageout }, .preemptions = 2)
+RACE(J2_refused_fault_and_refused_pageout, .setup = in_frame,
+     .body = { fault_refused_once, pageout_refused }, .preemptions = 2,
+     .mutants = { MUTANT_cancel_steal_ignores_note })
+RACE(J2_fault_and_pageout_to_store, .setup = noise_in_frame, .body = { read_0, pageout },
+     .preemptions = 2)
+RACE(I3_zap_and_pageout_to_store, .setup = noise_in_frame, .body = { zap, pageout },
+     .preemptions = 2, .mutants = { MUTANT_end_pageout_ignores_note })
 RACE(J2_two_faults_and_pageout, .setup = in_frame, .body = { read_0, fault, pageout },
      .preemptions = 2)
