@@ -37,6 +37,7 @@
 	X(copy_not_compared) /* a page leaves by its clean copy, whatever it holds */              \
 	X(visible_before_listed) /* the pte names a page that no list has */                       \
 	X(fault_ignores_zap) /* a fault maps into a range that is being unmapped */                \
+	X(zap_range_torn) /* a fault compares with one end each of two ranges */                   \
 	X(zap_published_late) /* zap_begin() empties ptes before it says so */                     \
 	X(read_not_tried_again) /* a read that met the cleaner counts as lost bytes */             \
 	X(victim_not_verified) /* writeback believes what it saw on the list */                    \

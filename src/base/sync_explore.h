@@ -30,7 +30,7 @@
 /* Bodies and threads that they start, together. */
 #define EXPLORE_MAX_THREADS 12
 /* A run with more points than this is a livelock. */
-#define EXPLORE_MAX_POINTS 4000
+#define EXPLORE_MAX_POINTS 40000
 
 /*
  * Each run: setup, then the bodies under one schedule, then check.  A run must

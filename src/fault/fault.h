@@ -85,7 +85,8 @@ struct fault {
 
 	/* Range whose ptes are being taken out of use; faults there are dropped and
 	 * woken at the end.  One at a time: the request thread does all of them. */
-	struct atomic64 zap_start, zap_end;
+	struct atomic32 zap_seq; /* odd: zap_start and zap_end hold */
+	struct atomic64 zap_start, zap_end; /* change while zap_seq is even */
 
 	struct mutex wait_lock; /* rank LEAF */
 	struct xtable waiting; /* of struct waiting_fault */
@@ -152,6 +153,9 @@ u64 fault_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
  */
 void zap_begin(struct fault *f, struct task *t, u64 start, u64 end);
 void zap_finish(struct fault *f, u64 start, u64 end);
+/* Is addr in the range being zapped?  "No" stays true for the holder of its pte
+ * until zap_begin() has waited for that pte. */
+bool zap_covers(const struct fault *f, u64 addr);
 
 /* Register [r->start, r->end) and take over what is present there (charged by
  * force).  0 or the pager's error, then nothing is registered. */

@@ -159,7 +159,6 @@ void fault_readahead(struct fault_ctx *c)
 	struct stream *s = find_stream(c);
 	u64 addr = c->addr + PAGE_SIZE;
 	u64 end = min_of(addr + (u64)window_of(c, s) * PAGE_SIZE, c->region.end);
-	u64 zap_start = atomic64_load(&f->zap_start);
 	bool more = true;
 
 	for (; more && addr < end; addr += more ? PAGE_SIZE : 0) {
@@ -167,7 +166,7 @@ void fault_readahead(struct fault_ctx *c)
 		enum slot_kind kind = SLOT_FREE;
 		struct pte *pte;
 
-		if (addr >= zap_start && addr < atomic64_load(&f->zap_end))
+		if (zap_covers(f, addr))
 			break;
 		pte = lock_neighbour(c, addr, &kind);
 		if (!pte)

@@ -291,12 +291,9 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 /* pte locked by us: dispatch. */
 static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
 {
-	u64 zap_start = atomic64_load(&c->f->zap_start);
-
 	/* zap_begin() publishes its range before it walks the ptes and waits for
 	 * every locked one; so either we see the range, or it sees our result. */
-	if (c->addr >= zap_start && c->addr < atomic64_load(&c->f->zap_end) &&
-	    !MUTANT(fault_ignores_zap)) {
+	if (zap_covers(c->f, c->addr) && !MUTANT(fault_ignores_zap)) {
 		pte_unlock(pte);
 		c->kind = FAULT_DUP;
 		return FAULT_DONE; /* zap_finish() wakes */

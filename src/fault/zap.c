@@ -54,26 +54,43 @@ void zap_begin(struct fault *f, struct task *t, u64 start, u64 end)
 {
 	struct pte *pte;
 
-	quire_assert(!atomic64_peek(&f->zap_end));
+	quire_assert(!(atomic32_peek(&f->zap_seq) & 1));
 	atomic64_store(&f->zap_start, start);
-	/* xchg: published before any pte is looked at (pairs with the CAS of
-	 * pte_lock_fault() and the load in serve_locked()). */
+	atomic64_store(&f->zap_end, end);
+	/* A full barrier: published before any pte is looked at (pairs with the CAS
+	 * of pte_lock_fault() and the load in zap_covers()). */
 	if (!MUTANT(zap_published_late))
-		atomic64_xchg(&f->zap_end, end);
+		atomic32_fetch_add(&f->zap_seq, 1);
 	for (u64 addr = start; (pte = page_table_next(&f->mm->ptes, &addr, end)); addr += PAGE_SIZE)
 		if (atomic32_load(&pte->lo))
 			zap_pte(f, t, pte);
 	if (MUTANT(zap_published_late))
-		atomic64_xchg(&f->zap_end, end);
+		atomic32_fetch_add(&f->zap_seq, 1);
 	memcg_drain_stock(f->tree, &t->stock);
 }
 
 void zap_finish(struct fault *f, u64 start, u64 end)
 {
-	atomic64_xchg(&f->zap_end, 0);
-	atomic64_store(&f->zap_start, 0);
+	quire_assert(atomic32_fetch_add(&f->zap_seq, 1) & 1);
 	for (u32 q = 0; q < f->mm->pager.nr_queues; q++)
 		f->mm->pager.ops->wake(&f->mm->pager, q, start, end - start);
+}
+
+/* The two ends of one range, never one end each of two: a fault outside that
+ * took itself for inside would be left for zap_finish() to wake, which does not. */
+bool zap_covers(const struct fault *f, u64 addr)
+{
+	for (;;) {
+		u32 seq = atomic32_load(&f->zap_seq);
+		u64 start, end;
+
+		if (likely(!(seq & 1)))
+			return false;
+		start = atomic64_load(&f->zap_start);
+		end = atomic64_load(&f->zap_end);
+		if (atomic32_load(&f->zap_seq) == seq || MUTANT(zap_range_torn))
+			return addr >= start && addr < end;
+	}
 }
 
 static void move_pte(struct fault *f, struct pte *from, struct pte *to, u64 to_addr)

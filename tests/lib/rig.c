@@ -43,7 +43,7 @@ struct rig *rig_create(u32 flags, bool store)
 		.flags = flags | ENGINE_NO_STORE,
 		.pager = "fake",
 		.segment_fd = -1,
-		.nr_fault_threads = 1,
+		.nr_fault_threads = RIG_QUEUES,
 		.fatal = fatal,
 	};
 	struct rig *r = rig_map(align_up(sizeof(*r), PAGE_SIZE));
@@ -52,7 +52,7 @@ struct rig *rig_create(u32 flags, bool store)
 
 	quire_assert(!err);
 	mm = &r->e->mm;
-	err = mm->pager.ops->open(&mm->pager, 1, -1);
+	err = mm->pager.ops->open(&mm->pager, RIG_QUEUES, -1);
 	quire_assert(!err);
 	err = frames_init(&mm->frames, &mm->meta, &mm->pager, RIG_FRAMES);
 	quire_assert(!err);
@@ -65,8 +65,11 @@ struct rig *rig_create(u32 flags, bool store)
 	err = objcg_get(r->e->tree, r->c, &r->objcg);
 	quire_assert(!err);
 	rig_assign(r, 0, RIG_PAGES, r->objcg);
-	err = mm->pager.ops->add_range(&mm->pager, 0, fake_addr(0), RIG_PAGES * PAGE_SIZE);
-	quire_assert(!err);
+	for (u32 q = 0; q < RIG_QUEUES; q++) {
+		err = mm->pager.ops->add_range(&mm->pager, q, fake_addr(q * RIG_QUEUE_PAGES),
+					       RIG_QUEUE_PAGES * PAGE_SIZE);
+		quire_assert(!err);
+	}
 	fake_store_init(&r->store);
 	if (store)
 		atomic64_store(&r->e->zswap.store, (u64)&r->store);
@@ -93,19 +96,29 @@ void rig_destroy(struct rig *r)
 	os_munmap(r, align_up(sizeof(*r), PAGE_SIZE));
 }
 
-void rig_assign(struct rig *r, u32 first, u32 nr, struct objcg_id o)
+static void assign_in_queue(struct rig *r, u32 q, u32 first, u32 end, struct objcg_id o)
 {
 	struct region region = {
-		.start = fake_addr(first),
-		.end = fake_addr(first + nr),
+		.start = fake_addr(max_of(first, q * RIG_QUEUE_PAGES)),
+		.end = fake_addr(min_of(end, (q + 1) * RIG_QUEUE_PAGES)),
 		.objcg = o,
 		.flags = REGION_REGISTERED,
+		.queue = (u16)q,
 	};
-	int err = region_cut(&r->e->mm.regions, region.start, region.end);
+	int err = 0;
+
+	if (region.start < region.end)
+		err = region_add(&r->e->mm.regions, &region);
+	quire_assert(!err);
+}
+
+void rig_assign(struct rig *r, u32 first, u32 nr, struct objcg_id o)
+{
+	int err = region_cut(&r->e->mm.regions, fake_addr(first), fake_addr(first + nr));
 
 	quire_assert(!err);
-	err = region_add(&r->e->mm.regions, &region);
-	quire_assert(!err);
+	for (u32 q = 0; q < RIG_QUEUES; q++)
+		assign_in_queue(r, q, first, first + nr, o);
 }
 
 /* ---- contents ----------------------------------------------------------------- */
@@ -144,7 +157,8 @@ enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
 	enum fault_result res;
 
 	gate_enter(&r->e->fault_gate);
-	res = fault_serve(&r->e->fault, &r->task[t], 0, fake_addr(page), false, &over);
+	res = fault_serve(&r->e->fault, &r->task[t], page / RIG_QUEUE_PAGES, fake_addr(page), false,
+			  &over);
 	gate_leave(&r->e->fault_gate);
 	r->nr_no_memory += res == FAULT_NO_MEMORY;
 	return res;
@@ -242,6 +256,42 @@ void rig_make(struct rig *r, u32 first, u32 nr, enum rig_fill fill, enum rig_sta
 	if (state >= RIG_STORE && fill == RIG_TEXT)
 		quire_assert(rig_writeback(r, 0, nr) == nr);
 	rig_drain(r, 0);
+}
+
+static void start(struct rig *r, struct task *t, const char *name, void (*fn)(struct thread *self),
+		  void *arg)
+{
+	int err;
+
+	t->thread = (struct thread){ .name = name, .fn = fn, .arg = arg };
+	t->engine = r->e;
+	err = thread_start(&t->thread);
+	quire_assert(!err);
+}
+
+static void complete_reads(struct thread *self)
+{
+	struct rig *r = self->arg;
+
+	for (;;) {
+		u32 seq = event_seq(&r->store.posted);
+
+		while (fake_store_complete(&r->store))
+			;
+		(void)event_wait(&r->store.posted, seq, SYNC_FOREVER);
+	}
+}
+
+void rig_start_threads(struct rig *r)
+{
+	for (u32 q = 0; q < RIG_QUEUES; q++) {
+		struct fault_thread *ft = &r->e->fault_thread[q];
+
+		ft->f = &r->e->fault;
+		ft->queue = q;
+		start(r, &ft->task, "fault", fault_thread_main, ft);
+	}
+	start(r, &r->io, "I/O", complete_reads, r);
 }
 
 /* ---- looking ------------------------------------------------------------------- */

@@ -20,6 +20,8 @@
 
 #define RIG_PAGES FAKE_PAGES
 #define RIG_TASKS 4u
+#define RIG_QUEUES 2u /* the first half of the pages belongs to the first */
+#define RIG_QUEUE_PAGES (RIG_PAGES / RIG_QUEUES)
 
 /* What a page holds. */
 enum rig_fill {
@@ -40,6 +42,7 @@ struct rig {
 	struct memcg_id p, c, d;
 	struct objcg_id objcg; /* of c */
 	struct task task[RIG_TASKS];
+	struct task io; /* thread of the store */
 	u8 *buf; /* work memory of the tasks */
 	struct fake_store store;
 	struct rig_content want[RIG_PAGES];
@@ -67,6 +70,8 @@ long rig_writeback(struct rig *r, u32 t, u32 nr);
 void rig_zap(struct rig *r, u32 t, u32 page, u32 nr);
 /* Give back what a task has bought ahead. */
 void rig_drain(struct rig *r, u32 t);
+/* The engine's own: fault threads, and one that completes reads. */
+void rig_start_threads(struct rig *r);
 /* Pages [first, first + nr) are written and brought to a state, by task 0. */
 enum rig_state { RIG_MAPPED, RIG_FRAME, RIG_POOL, RIG_STORE };
 void rig_make(struct rig *r, u32 first, u32 nr, enum rig_fill fill, enum rig_state state);

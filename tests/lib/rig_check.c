@@ -155,7 +155,9 @@ static u64 slots_cached(const struct rig *r)
 
 	for (u32 t = 0; t < RIG_TASKS; t++)
 		nr += r->task[t].slots.nr;
-	return nr;
+	for (u32 q = 0; q < RIG_QUEUES; q++)
+		nr += r->e->fault_thread[q].task.slots.nr;
+	return nr + r->e->kswapd_task.slots.nr;
 }
 
 static void check_counts(struct rig *r, const struct tally *n)
@@ -178,6 +180,8 @@ static void check_charges(struct rig *r, const struct tally *n)
 
 	for (u32 t = 0; t < RIG_TASKS; t++)
 		memcg_drain_stock(r->e->tree, &r->task[t].stock);
+	for (u32 q = 0; q < RIG_QUEUES; q++)
+		memcg_drain_stock(r->e->tree, &r->e->fault_thread[q].task.stock);
 	memcg_check(r->e->tree);
 	memcg_stats_read(r->e->tree, r->p, &s);
 	quire_assert(memcg_usage(r->e->tree, r->p, COUNTER_MEMORY) ==
@@ -203,7 +207,7 @@ void rig_check(struct rig *r)
 	check_counts(r, &n);
 	check_charges(r, &n);
 	quire_assert(!fake_nr_waiting(&r->e->mm.pager) && !r->store.pending);
-	quire_assert(!atomic64_peek(&r->e->fault.zap_end));
+	quire_assert(!(atomic32_peek(&r->e->fault.zap_seq) & 1));
 	quire_assert(!atomic32_peek(&r->e->fault_gate.state) &&
 		     !atomic32_peek(&r->e->reclaim_gate.state));
 }

@@ -165,6 +165,24 @@ RACE(I4_zap_and_read_under_way, .setup = read_begun, .body = { zap, complete }, 
      .mutants = { MUTANT_unlock_misses_waiter })
 RACE(I3_zap_fault_pageout, .setup = in_frame, .body = { zap, fault, pageout }, .preemptions = 2)
 
+/* A fault elsewhere is nobody's business: served, or nobody ever wakes its thread. */
+static void fault_elsewhere(void *ctx)
+{
+	(void)ctx;
+	quire_assert(rig_fault(rig, 1, 5) == FAULT_DONE);
+	quire_assert(fake_flags(&rig->e->mm.pager, fake_addr(5)) & FAKE_PRESENT);
+}
+
+static void zap_two_ranges(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 0, 0, 1);
+	rig_zap(rig, 0, 8, 1);
+}
+
+RACE(I4_zap_and_fault_elsewhere, .body = { fault_elsewhere, zap_two_ranges }, .preemptions = 3,
+     .mutants = { MUTANT_zap_range_torn })
+
 /* ---- a fault copies from the frame that pageout reads -------------------------------------- */
 
 static void read_0(void *ctx)

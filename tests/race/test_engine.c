@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_engine.c - the engine's own threads, a program and a limit, at random.
+ *
+ * Too much for every schedule; what is found here gets a small scenario of its
+ * own in another file.
+ */
+#include "race.h"
+
+#define SECOND_QUEUE RIG_QUEUE_PAGES
+
+/* The program: its page in place and right, then written anew. */
+static void use_page(u32 page, u32 seed)
+{
+	static u8 want[PAGE_SIZE] __attribute__((aligned(8)));
+	u8 *bytes = fake_access(&rig->e->mm.pager, fake_addr(page), true);
+
+	quire_assert(bytes); /* SIGBUS */
+	rig_content(want, rig->want[page].fill, rig->want[page].seed);
+	quire_assert(!memcmp(bytes, want, PAGE_SIZE));
+	rig->want[page] = (struct rig_content){ RIG_TEXT, seed };
+	rig_content(bytes, RIG_TEXT, seed);
+}
+
+static void program(void *ctx)
+{
+	(void)ctx;
+	use_page(0, 10);
+	use_page(1, 11);
+	use_page(2, 12);
+	use_page(0, 13);
+}
+
+static void second_program(void *ctx)
+{
+	(void)ctx;
+	use_page(2, 20);
+	use_page(SECOND_QUEUE, 21);
+	use_page(1, 22);
+}
+
+static void reclaim(void *ctx)
+{
+	(void)ctx;
+	for (u32 i = 0; i < 2; i++) {
+		rig_unmap(rig, 0, 3);
+		rig_pageout(rig, 0, 2);
+		(void)rig_writeback(rig, 0, 2);
+		fault_retry_waiting(&rig->e->fault, &rig->task[0]);
+	}
+}
+
+static void clean_store(void *ctx)
+{
+	struct store_clean_ops up;
+
+	(void)ctx;
+	zswap_clean_ops(&rig->e->zswap, &up);
+	(void)fake_store_move(&rig->store, &up);
+	rig_unmap(rig, 1, 2);
+}
+
+static void unmap_range(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 2, 3, 2);
+	rig_zap(rig, 2, SECOND_QUEUE + 1, 1);
+}
+
+/* A page in each state there is, and some that will be unmapped. */
+static void all_states(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_STORE);
+	rig_make(rig, 1, 1, RIG_TEXT, RIG_POOL);
+	rig_make(rig, 2, 1, RIG_TEXT, RIG_FRAME);
+	rig_make(rig, 3, 2, RIG_TEXT, RIG_MAPPED);
+	rig_make(rig, SECOND_QUEUE, 2, RIG_TEXT, RIG_MAPPED);
+	rig_start_threads(rig);
+}
+
+/* As all_states(), and so long ago that copies stay in the store. */
+static void all_states_long_ago(void)
+{
+	all_states();
+	atomic64_fetch_add(&lruvec_of(&rig->e->lru, rig->c)->age, 1000);
+}
+
+RACE(I1_engine, .setup = all_states, .body = { program, second_program, reclaim, unmap_range },
+     .random = 20000, .depth = 4)
+RACE(I1_engine_with_copies, .setup = all_states_long_ago,
+     .body = { program, second_program, reclaim, clean_store, unmap_range }, .random = 20000,
+     .depth = 5)
