@@ -47,6 +47,7 @@ static bool aim(struct store_in *in)
 	return true;
 }
 
+/* err: 0; -EAGAIN, not now; else the bytes are lost. */
 static void finish(struct store_in *in, struct task *t, int err)
 {
 	struct fault *f = in->f;
@@ -62,10 +63,14 @@ static void finish(struct store_in *in, struct task *t, int err)
 	enum fault_result res = FAULT_DONE;
 
 	pte_lock_take(in->pte);
-	if (err)
+	if (err == -EAGAIN) {
+		pte_unlock(in->pte);
+		res = FAULT_NO_MEMORY;
+	} else if (err) {
 		fault_poison(f, t, in->pte, in->queue, in->addr, in->slot);
-	else
+	} else {
 		res = fault_finish_swap_in(&c, in->pte, in->slot, in->page);
+	}
 	if (c.charged)
 		memcg_uncharge(f->tree, &t->stock, c.objcg, 1);
 	memcg_drain_stock(f->tree, &t->stock);
@@ -92,9 +97,12 @@ static void read_done(struct store_get *get, int res)
 	if (err && in->retries < IO_RETRIES && !MUTANT(read_not_tried_again)) {
 		in->retries++;
 		stat_add(&f->nr_io_retry, 1);
-		if (aim(in) &&
-		    !zswap_backing(f->zswap)->ops->get(zswap_backing(f->zswap), &in->get))
-			return;
+		/* Refused: the bytes are well, there is no room to read them again. */
+		if (aim(in)) {
+			if (!zswap_backing(f->zswap)->ops->get(zswap_backing(f->zswap), &in->get))
+				return;
+			err = -EAGAIN;
+		}
 	}
 	finish(in, &t, err);
 	slot_cache_drain(f->swap, &t.slots);

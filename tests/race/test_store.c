@@ -63,6 +63,25 @@ static void clean(void *ctx)
 	(void)fake_store_move(&rig->store, &up);
 }
 
+/* The cleaner moves the object under the read, and there is no room to read again. */
+static void clean_and_refuse_reads(void *ctx)
+{
+	clean(ctx);
+	rig->store.get_error = -EAGAIN;
+}
+
+/* The fault waits as one that finds no memory does; the page is not given up. */
+static void read_and_retry(void *ctx)
+{
+	(void)ctx;
+	(void)rig_fault(rig, 0, 0);
+	while (fake_store_complete(&rig->store))
+		;
+	rig->store.get_error = 0;
+	fault_retry_waiting(&rig->e->fault, &rig->task[0]);
+	rig_read(rig, 0, 0);
+}
+
 /* The number of the slot, and perhaps of the object, is used again. */
 static void zap_and_reuse(void *ctx)
 {
@@ -120,6 +139,9 @@ RACE(J2_fault_and_two_writebacks, .setup = in_pool, .body = { read_0, writeback,
 /* ---- store and its cleaner ----------------------------------------------------------------- */
 
 RACE(J2_read_and_cleaner, .setup = in_store, .body = { read_0, clean }, .preemptions = 2,
+     .mutants = { MUTANT_read_not_tried_again })
+RACE(J2_refused_read_and_cleaner, .setup = in_store,
+     .body = { read_and_retry, clean_and_refuse_reads }, .preemptions = 2,
      .mutants = { MUTANT_read_not_tried_again })
 RACE(J1_cleaner_and_reuse, .setup = in_store, .body = { zap_and_reuse_store, clean },
      .preemptions = 2, .mutants = { MUTANT_moved_not_verified })
