@@ -406,17 +406,34 @@ static void serve_message(struct fault_thread *ft, u64 addr)
 		fault_defer(ft->f, ft->queue, addr, over);
 }
 
+/* What an idle thread has bought ahead may be all that is left of the limit: faults
+ * on other threads would wait for it, and reclaim could not help. */
+static void give_up_stock(struct fault_thread *ft)
+{
+	if (!ft->task.stock.nr_pages)
+		return;
+	gate_enter(ft->f->gate);
+	memcg_drain_stock(ft->f->tree, &ft->task.stock);
+	gate_leave(ft->f->gate);
+}
+
 void fault_thread_main(struct thread *self)
 {
 	struct fault_thread *ft = (struct fault_thread *)self;
 	struct pager *pager = &ft->f->mm->pager;
 	u64 spin_ns = os_nr_cpus() < FAULT_SPIN_MIN_CPUS ? 0 : FAULT_SPIN_NS;
+	bool others = pager->nr_queues > 1;
 	struct fault_msg msgs[FAULT_BATCH];
 
 	while (!atomic32_load(&ft->f->reclaim->stop)) {
 		int n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, spin_ns,
-					   NSEC_PER_SEC);
+					   others ? spin_ns : NSEC_PER_SEC);
 
+		if (!n && others) {
+			give_up_stock(ft);
+			n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, 0,
+					       NSEC_PER_SEC);
+		}
 		if (n <= 0)
 			continue;
 		gate_enter(ft->f->gate);

@@ -273,7 +273,7 @@ static void complete_reads(struct thread *self)
 {
 	struct rig *r = self->arg;
 
-	for (;;) {
+	while (!atomic32_load(&r->e->reclaim.stop)) {
 		u32 seq = event_seq(&r->store.posted);
 
 		while (fake_store_complete(&r->store))
@@ -292,6 +292,16 @@ void rig_start_threads(struct rig *r)
 		start(r, &ft->task, "fault", fault_thread_main, ft);
 	}
 	start(r, &r->io, "I/O", complete_reads, r);
+}
+
+void rig_stop_threads(struct rig *r)
+{
+	atomic32_store(&r->e->reclaim.stop, 1);
+	event_signal(&r->store.posted);
+	for (u32 q = 0; q < RIG_QUEUES; q++)
+		thread_join(&r->e->fault_thread[q].task.thread);
+	thread_join(&r->io.thread);
+	atomic32_store(&r->e->reclaim.stop, 0);
 }
 
 /* ---- looking ------------------------------------------------------------------- */

@@ -72,6 +72,8 @@ void rig_zap(struct rig *r, u32 t, u32 page, u32 nr);
 void rig_drain(struct rig *r, u32 t);
 /* The engine's own: fault threads, and one that completes reads. */
 void rig_start_threads(struct rig *r);
+/* Fault threads look once a second whether they shall end. */
+void rig_stop_threads(struct rig *r);
 /* Pages [first, first + nr) are written and brought to a state, by task 0. */
 enum rig_state { RIG_MAPPED, RIG_FRAME, RIG_POOL, RIG_STORE };
 void rig_make(struct rig *r, u32 first, u32 nr, enum rig_fill fill, enum rig_state state);
