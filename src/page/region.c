@@ -111,7 +111,7 @@ static int ensure_room(struct region_table *t, u32 more)
 		return -ENOSPC;
 	if (need < t->memory.nr_ready)
 		return 0;
-	return xtable_reserve(&t->memory, need + 64);
+	return xtable_reserve(&t->memory, min_of(need + 64, REGION_MAX + 1));
 }
 
 static void insert_at(struct region_table *t, u32 i, const struct region *r)
@@ -171,6 +171,14 @@ int region_add(struct region_table *t, const struct region *r)
 	return err;
 }
 
+/* Regions more when `at` becomes a boundary. */
+static u32 splits_at(const struct region_table *t, u64 at)
+{
+	u32 nr = atomic32_peek(&t->nr), i = lower_bound(t, nr, at);
+
+	return i < nr && t->array[i].start < at;
+}
+
 /* Make `at` a boundary: split the region that holds it.  Inside a write. */
 static void split_at(struct region_table *t, u64 at)
 {
@@ -185,7 +193,7 @@ static void split_at(struct region_table *t, u64 at)
 	insert_at(t, i + 1, &upper);
 }
 
-/* Take out what lies in [start, end); bytes gone.  Room for two splits is there. */
+/* Take out what lies in [start, end); bytes gone.  Room for the splits is there. */
 static u64 cut(struct region_table *t, u64 start, u64 end)
 {
 	u64 gone = 0;
@@ -208,7 +216,7 @@ int region_cut(struct region_table *t, u64 start, u64 end)
 	int err;
 
 	mutex_lock(&t->lock);
-	err = ensure_room(t, 2);
+	err = ensure_room(t, splits_at(t, start) + splits_at(t, end));
 	if (!err)
 		atomic64_fetch_sub(&t->bytes, cut(t, start, end));
 	mutex_unlock(&t->lock);
@@ -243,7 +251,7 @@ static int change(struct region_table *t, u64 start, u64 end, u16 set, u16 clear
 	int err;
 
 	mutex_lock(&t->lock);
-	err = ensure_room(t, 2);
+	err = ensure_room(t, splits_at(t, start) + splits_at(t, end));
 	if (!err)
 		change_parts(t, start, end, set, clear, o);
 	mutex_unlock(&t->lock);
