@@ -33,6 +33,7 @@ struct lruvec {
 	struct mutex zlru_lock;
 	struct ilist zlru; /* (zlru_lock) of slots */
 	struct counter64 nr_soft_hits;
+	struct atomic32 turn; /* reclaim of this subtree: the group that was last */
 	/* (kswapd) reclaim/pool_share.c */
 	u32 pool_share; /* of memory.max, in 1/64; 0: not set yet */
 	u32 share_wait, share_left; /* looks between tries, and until the next */

@@ -100,15 +100,25 @@ static void shrink_lruvec(struct reclaim *r, struct task *t, struct scan_control
 	}
 }
 
+/* Each group once, beginning behind the one where the last effort ended: else efforts
+ * of a few pages would all fall on the first groups of the walk. */
 static void shrink_subtree(struct reclaim *r, struct task *t, struct scan_control *sc)
 {
-	struct memcg_id id = { 0 };
+	struct atomic32 *turn = &lruvec_of(r->lru, sc->target)->turn;
+	struct memcg_id id = { atomic32_load(turn) };
+	u32 nr = memcg_nr_descendants(r->tree, sc->target) + 1;
 
-	for (;;) {
+	/* Removed since, and perhaps used again elsewhere in the tree. */
+	if (!memcg_online(r->tree, id) || !memcg_is_descendant(r->tree, id, sc->target))
+		id.v = 0;
+	while (nr-- && sc->nr_reclaimed < sc->nr_to_reclaim) {
 		id = memcg_next(r->tree, sc->target, id);
-		if (!id.v || sc->nr_reclaimed >= sc->nr_to_reclaim)
+		if (!id.v)
+			id = memcg_next(r->tree, sc->target, id);
+		if (!id.v)
 			return;
 		shrink_lruvec(r, t, sc, id);
+		atomic32_store(turn, id.v);
 	}
 }
 
