@@ -12,7 +12,7 @@
 
 #include "store/store.h"
 
-#define FAKE_STORE_OBJECTS 32u
+#define FAKE_STORE_OBJECTS 64u
 
 struct fake_object {
 	u64 loc; /* 0: free; never used twice */

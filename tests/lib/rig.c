@@ -245,16 +245,31 @@ void rig_drain(struct rig *r, u32 t)
 	slot_cache_drain(&r->e->swap, &r->task[t].slots);
 }
 
+/* One page to a state, whatever else is on the lists. */
+static void move_page(struct rig *r, u32 nr, enum rig_state state)
+{
+	struct page_id id = { pte_index(rig_pte(r, nr)) };
+
+	if (state >= RIG_FRAME)
+		quire_assert(lru_isolate(&r->e->lru, id) &&
+			     reclaim_unmap_pages(&r->e->reclaim, &r->task[0], &id, 1) == 1);
+	if (state >= RIG_POOL) {
+		/* The tail is next. */
+		quire_assert(lru_isolate(&r->e->lru, id));
+		swap_cache_putback(&r->e->swap, NULL, id, true);
+		quire_assert(rig_pageout(r, 0, 1) == 1);
+	}
+	if (state == RIG_STORE && rig_state(r, nr) == RIG_POOL)
+		quire_assert(rig_writeback(r, 0, 1) == 1);
+	quire_assert(rig_state(r, nr) == state);
+}
+
 void rig_make(struct rig *r, u32 first, u32 nr, enum rig_fill fill, enum rig_state state)
 {
 	for (u32 i = first; i < first + nr; i++)
 		rig_write(r, 0, i, fill, i);
-	if (state >= RIG_FRAME)
-		quire_assert(rig_unmap(r, 0, nr) == nr);
-	if (state >= RIG_POOL)
-		quire_assert(rig_pageout(r, 0, nr) == nr);
-	if (state >= RIG_STORE && fill == RIG_TEXT)
-		quire_assert(rig_writeback(r, 0, nr) == nr);
+	for (u32 i = first; i < first + nr; i++)
+		move_page(r, i, state);
 	rig_drain(r, 0);
 }
 

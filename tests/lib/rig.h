@@ -74,7 +74,8 @@ void rig_drain(struct rig *r, u32 t);
 void rig_start_threads(struct rig *r);
 /* Fault threads look once a second whether they shall end. */
 void rig_stop_threads(struct rig *r);
-/* Pages [first, first + nr) are written and brought to a state, by task 0. */
+/* Pages [first, first + nr) are written and brought to a state, by task 0; to the
+ * store only where their group has nothing older in the pool. */
 enum rig_state { RIG_MAPPED, RIG_FRAME, RIG_POOL, RIG_STORE };
 void rig_make(struct rig *r, u32 first, u32 nr, enum rig_fill fill, enum rig_state state);
 

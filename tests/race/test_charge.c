@@ -67,7 +67,7 @@ static void charge_and_uncharge(void *ctx)
 RACE(I3_limit_of_two, .setup = limit_3, .body = { charge_2, charge_2_too }, .check = give_back,
      .preemptions = 4, .mutants = { MUTANT_limit_before_charge })
 RACE(I3_limit_of_three, .setup = limit_3, .body = { charge_2, charge_2_too, charge_and_uncharge },
-     .check = give_back, .preemptions = 3, .mutants = { MUTANT_limit_before_charge })
+     .check = give_back, .preemptions = 2, .mutants = { MUTANT_limit_before_charge })
 
 /* Either the charge sees the new limit, or who set it sees the charge. */
 static void lower_limit(void *ctx)

@@ -49,9 +49,9 @@ static void in_pool(void)
 
 /* ---- two faults on one page ------------------------------------------------------ */
 
-RACE(I1_two_first_touches, .body = { read_0, read_0_too }, .preemptions = 3)
-RACE(I1_two_faults_frame, .setup = in_frame, .body = { read_0, read_0_too }, .preemptions = 3)
-RACE(I1_two_faults_pool, .setup = in_pool, .body = { read_0, read_0_too }, .preemptions = 3)
+RACE(I1_two_first_touches, .body = { read_0, read_0_too }, .preemptions = 2)
+RACE(I1_two_faults_frame, .setup = in_frame, .body = { read_0, read_0_too }, .preemptions = 2)
+RACE(I1_two_faults_pool, .setup = in_pool, .body = { read_0, read_0_too }, .preemptions = 2)
 
 /* ---- fault and reclaim ------------------------------------------------------------ */
 

@@ -155,9 +155,9 @@ RACE(I2_zap_write_and_both_stages, .setup = mapped, .body = { zap_and_write, unm
 RACE(I7_zap_and_first_touch, .body = { zap, fault }, .preemptions = 3,
      .mutants = { MUTANT_fault_ignores_zap, MUTANT_zap_published_late,
 		  MUTANT_visible_before_listed })
-RACE(I7_zap_and_soft_fault, .setup = in_frame, .body = { zap, fault }, .preemptions = 3,
+RACE(I7_zap_and_soft_fault, .setup = in_frame, .body = { zap, fault }, .preemptions = 2,
      .mutants = { MUTANT_fault_ignores_zap, MUTANT_zap_published_late })
-RACE(I7_zap_and_fault_from_pool, .setup = in_pool, .body = { zap, fault }, .preemptions = 3,
+RACE(I7_zap_and_fault_from_pool, .setup = in_pool, .body = { zap, fault }, .preemptions = 2,
      .mutants = { MUTANT_fault_ignores_zap, MUTANT_visible_before_listed })
 RACE(I4_zap_and_fault_from_store, .setup = in_store, .body = { zap, fault_and_complete },
      .preemptions = 2)
@@ -191,7 +191,7 @@ static void read_0(void *ctx)
 	rig_read(rig, 0, 0);
 }
 
-RACE(J2_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .preemptions = 3,
+RACE(J2_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .preemptions = 2,
      .mutants = { MUTANT_take_ignores_owner, MUTANT_end_steal_ignores_note,
 		  MUTANT_end_pageout_ignores_steal, MUTANT_stored_not_verified })
 RACE(J2_refused_fault_and_pageout, .setup = in_frame, .body = { fault_refused_once, pageout },

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Neighbours come along with a fault: how many, and where it ends.
+ */
+#include "lib/rig.h"
+#include "lib/test.h"
+
+#define FIRST 10u
+#define NR 60u
+
+static struct rig *r;
+
+static u32 nr_present(void)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; i < RIG_PAGES; i++)
+		n += fake_flags(&r->e->mm.pager, fake_addr(i)) & FAKE_PRESENT;
+	return n;
+}
+
+static void advise(u16 flag)
+{
+	ASSERT_OK(region_set_flags(&r->e->mm.regions, fake_addr(0), fake_addr(100), flag, 0));
+}
+
+static void setup(enum rig_state state)
+{
+	r = rig_create(0, true);
+	for (u32 i = 0; i < NR; i += 20)
+		rig_make(r, FIRST + i, 20, RIG_TEXT, state);
+	ASSERT_EQ(nr_present(), 0u);
+}
+
+/* Pages that the fault on `page` brought. */
+static u32 brought_by(u32 page)
+{
+	u32 before = nr_present();
+
+	rig_read(r, 0, page);
+	return nr_present() - before;
+}
+
+static void finish(void)
+{
+	rig_drain(r, 0);
+	rig_check(r);
+	rig_destroy(r);
+}
+
+TEST(window_grows_with_the_scan)
+{
+	u32 at = FIRST, nr;
+
+	setup(RIG_POOL);
+	/* A first fault tells nothing; the next one continues it: 2, 4, 8, 16, 16. */
+	ASSERT_EQ(brought_by(at++), 1u);
+	for (u32 window = 2; at < FIRST + NR; window = min_of(2 * window, READAHEAD_MAX)) {
+		nr = brought_by(at);
+		ASSERT_EQ(nr, min_of(1 + window, FIRST + NR - at));
+		at += nr;
+	}
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_READAHEAD), NR - 7);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
+}
+
+TEST(random_faults_bring_nothing)
+{
+	setup(RIG_POOL);
+	for (u32 i = 0; i < 10; i++)
+		ASSERT_EQ(brought_by(FIRST + i * 37 % NR), 1u);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_READAHEAD), 0u);
+	finish();
+}
+
+/* As many scans at a time as are told apart. */
+TEST(two_scans)
+{
+	setup(RIG_POOL);
+	ASSERT_EQ(brought_by(FIRST), 1u);
+	ASSERT_EQ(brought_by(FIRST + 30), 1u);
+	ASSERT_EQ(brought_by(FIRST + 1), 3u);
+	ASSERT_EQ(brought_by(FIRST + 31), 3u);
+	ASSERT_EQ(brought_by(FIRST + 4), 5u);
+	finish();
+}
+
+TEST(advice)
+{
+	setup(RIG_POOL);
+	advise(REGION_SEQUENTIAL);
+	ASSERT_EQ(brought_by(FIRST), 1 + READAHEAD_MAX);
+	rig_destroy(r);
+	setup(RIG_POOL);
+	advise(REGION_RANDOM);
+	ASSERT_EQ(brought_by(FIRST), 1u);
+	ASSERT_EQ(brought_by(FIRST + 1), 1u);
+	ASSERT_EQ(brought_by(FIRST + 2), 1u);
+	finish();
+}
+
+/* What is there, what is nothing, what is another region's: the window ends. */
+TEST(ends)
+{
+	setup(RIG_POOL);
+	advise(REGION_SEQUENTIAL);
+	rig_zap(r, 0, FIRST + 3, 1);
+	ASSERT_EQ(brought_by(FIRST), 3u);
+	rig_read(r, 0, FIRST + 10);
+	ASSERT_EQ(brought_by(FIRST + 8), 2u);
+	ASSERT_EQ(brought_by(FIRST + NR - 2), 2u);
+	rig_destroy(r);
+	setup(RIG_POOL);
+	ASSERT_OK(region_set_flags(&r->e->mm.regions, fake_addr(0), fake_addr(FIRST + 5),
+				   REGION_SEQUENTIAL, 0));
+	ASSERT_EQ(brought_by(FIRST), 5u);
+	finish();
+}
+
+/* Never at the price of a limit: neighbours are charged before they are there (I6). */
+TEST(limit_ends_the_window)
+{
+	setup(RIG_POOL);
+	advise(REGION_SEQUENTIAL);
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY,
+		      memcg_usage(r->e->tree, r->p, COUNTER_MEMORY) + 4);
+	ASSERT_LE(brought_by(FIRST), 5u);
+	ASSERT_LE(memcg_usage(r->e->tree, r->p, COUNTER_MEMORY),
+		  memcg_limit(r->e->tree, r->p, COUNTER_MEMORY));
+	finish();
+}
+
+TEST(from_the_store)
+{
+	setup(RIG_STORE);
+	advise(REGION_SEQUENTIAL);
+	ASSERT_EQ(rig_fault(r, 0, FIRST), FAULT_IO);
+	while (fake_store_complete(&r->store))
+		;
+	ASSERT_EQ(nr_present(), 1 + READAHEAD_MAX);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
+}
