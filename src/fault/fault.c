@@ -8,6 +8,9 @@
 
 #include "base/fmt.h"
 
+/* Faults that wait at one time, mostly: a step of the table. */
+#define FAULT_WAIT_RESERVE 1024u
+
 int fault_init(struct fault *f, struct mm *mm, struct reclaim *r, struct gate *gate)
 {
 	int err;
@@ -25,10 +28,12 @@ int fault_init(struct fault *f, struct mm *mm, struct reclaim *r, struct gate *g
 			  sizeof(struct waiting_fault), FAULT_WAIT_MAX);
 	if (err)
 		return err;
-	/* Touched as far as reads are in flight at once. */
+	/* Touched as far as reads are in flight at once; and memory for waiting when
+	 * there is no memory. */
 	f->io = meta_reserve("quire: store reads", FAULT_IO_MAX * sizeof(struct store_in));
-	if (f->io)
+	if (f->io && !xtable_reserve(&f->waiting, FAULT_WAIT_RESERVE))
 		return 0;
+	meta_unreserve(f->io, FAULT_IO_MAX * sizeof(struct store_in));
 	xtable_exit(&f->waiting);
 	return -ENOMEM;
 }

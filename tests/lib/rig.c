@@ -168,14 +168,16 @@ enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
 static u8 *fault_in(struct rig *r, u32 t, u32 page)
 {
 	struct pager *p = &r->e->mm.pager;
+	struct pte *pte;
 
 	while (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT)) {
 		quire_assert(!(fake_flags(p, fake_addr(page)) & FAKE_POISONED));
 		(void)rig_fault(r, t, page);
 		/* As populate.c: the lock comes back when the read is done. */
-		if (pte_peek(rig_pte(r, page)) & PTE_IO && !fake_store_complete(&r->store)) {
-			pte_lock(rig_pte(r, page));
-			pte_unlock(rig_pte(r, page));
+		pte = rig_pte(r, page);
+		if (pte && pte_peek(pte) & PTE_IO && !fake_store_complete(&r->store)) {
+			pte_lock(pte);
+			pte_unlock(pte);
 		}
 		if (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT))
 			sync_relax();
