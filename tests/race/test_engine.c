@@ -85,6 +85,44 @@ static void all_states_long_ago(void)
 	atomic64_fetch_add(&lruvec_of(&rig->e->lru, rig->c)->age, 1000);
 }
 
+/* ---- a limit: who finds no memory waits, and is served in the end ------------------------ */
+
+static struct task small_kswapd;
+
+/* As kswapd_main() without its ladder of priorities. */
+static void keep_room(struct thread *self)
+{
+	struct reclaim *rc = &rig->e->reclaim;
+
+	(void)self;
+	for (;;) {
+		u32 seq = event_seq(&rc->wake);
+
+		rig_unmap(rig, 0, 2);
+		rig_pageout(rig, 0, 2);
+		(void)rig_writeback(rig, 0, 2);
+		fault_retry_waiting(&rig->e->fault, &rig->task[0]);
+		rig_drain(rig, 0);
+		/* A charge refused to fault_retry_waiting() rings our own bell. */
+		sync_relax();
+		(void)event_wait(&rc->wake, seq, 100 * NSEC_PER_MSEC);
+	}
+}
+
+static void small_limit(void)
+{
+	int err;
+
+	all_states();
+	memcg_set_max(rig->e->tree, rig->p, COUNTER_MEMORY, 7);
+	small_kswapd.thread = (struct thread){ .name = "small kswapd", .fn = keep_room };
+	err = thread_start(&small_kswapd.thread);
+	quire_assert(!err);
+}
+
+RACE(I4_limit, .setup = small_limit, .body = { program, second_program, unmap_range },
+     .random = 5000, .depth = 4)
+
 RACE(I1_engine, .setup = all_states, .body = { program, second_program, reclaim, unmap_range },
      .random = 20000, .depth = 4)
 RACE(I1_engine_with_copies, .setup = all_states_long_ago,

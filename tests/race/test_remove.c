@@ -138,5 +138,63 @@ RACE(K1_zap_and_remove, .setup = mapped, .body = { zap, remove_group }, .preempt
      .mutants = { MUTANT_lruvec_not_verified })
 RACE(L2_load_and_remove, .setup = in_pool, .body = { fault, remove_group }, .preemptions = 2,
      .mutants = { MUTANT_zlru_not_verified })
+RACE(K3_unmap_and_reuse, .setup = mapped, .body = { unmap, remove_and_reuse }, .preemptions = 2)
 RACE(L2_writeback_and_remove, .setup = in_pool, .body = { writeback, remove_group },
      .preemptions = 2)
+
+/* ---- a group and its parent: no order, no waiting (S3) --------------------------------- */
+
+static struct memcg_id grandchild;
+
+static void with_grandchild(enum rig_state state)
+{
+	struct objcg_id o;
+	int err = memcg_create_path(rig->e->tree, "p/c/e", &grandchild);
+
+	quire_assert(!err);
+	err = objcg_get(rig->e->tree, grandchild, &o);
+	quire_assert(!err);
+	rig_assign(rig, 0, RIG_PAGES, o);
+	rig_make(rig, 0, 2, RIG_TEXT, state);
+	range_moves();
+}
+
+static void grandchild_mapped(void)
+{
+	with_grandchild(RIG_MAPPED);
+}
+
+static void grandchild_in_frame(void)
+{
+	with_grandchild(RIG_FRAME);
+}
+
+static void remove_two_levels(void *ctx)
+{
+	s64 err = group_remove(rig->e, grandchild);
+
+	quire_assert(!err);
+	remove_group(ctx);
+}
+
+static void reclaim_grandchild(void *ctx)
+{
+	(void)ctx;
+	gate_enter(&rig->e->reclaim_gate);
+	reclaim_unmap(&rig->e->reclaim, &rig->task[1], grandchild, 1);
+	reclaim_pageout(&rig->e->reclaim, &rig->task[1], grandchild, 1);
+	gate_leave(&rig->e->reclaim_gate);
+}
+
+static void fault_twice(void *ctx)
+{
+	fault(ctx);
+	(void)rig_fault(rig, 1, 1);
+}
+
+RACE(L1_reclaim_and_remove_two, .setup = grandchild_mapped,
+     .body = { reclaim_grandchild, remove_two_levels }, .preemptions = 2,
+     .mutants = { MUTANT_lruvec_not_verified })
+RACE(L1_faults_and_remove_two, .setup = grandchild_in_frame,
+     .body = { fault_twice, remove_two_levels }, .preemptions = 2,
+     .mutants = { MUTANT_flip_outside_locks })

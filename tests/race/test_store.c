@@ -54,6 +54,12 @@ static void unmap(void *ctx)
 	rig_unmap(rig, 1, 2);
 }
 
+static void pageout(void *ctx)
+{
+	(void)ctx;
+	rig_pageout(rig, 1, 2);
+}
+
 static void clean(void *ctx)
 {
 	struct store_clean_ops up;
@@ -109,6 +115,12 @@ static void in_store(void)
 	rig_make(rig, 0, 1, RIG_TEXT, RIG_STORE);
 }
 
+static void one_in_frame_one_in_pool(void)
+{
+	rig_make(rig, 1, 1, RIG_TEXT, RIG_POOL);
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_FRAME);
+}
+
 static void with_copy(void)
 {
 	struct page_id id;
@@ -135,6 +147,10 @@ RACE(J1_writeback_and_reuse, .setup = in_pool, .body = { zap_and_reuse, writebac
 RACE(J5_two_writebacks, .setup = in_pool, .body = { writeback, writeback_too }, .preemptions = 3)
 RACE(J2_fault_and_two_writebacks, .setup = in_pool, .body = { read_0, writeback, writeback_too },
      .preemptions = 2)
+
+/* A page arrives in the pool while its cold end leaves. */
+RACE(J1_pageout_and_writeback, .setup = one_in_frame_one_in_pool,
+     .body = { pageout, writeback_too, read_0 }, .preemptions = 2)
 
 /* ---- store and its cleaner ----------------------------------------------------------------- */
 
