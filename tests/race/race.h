@@ -7,6 +7,9 @@
  * rig_check() at the end.  A scenario names the guards (base/mutant.h) without
  * which it must fail: with QUIRE_MUTANTS set in the environment that is what is
  * tried, one line each for dev/mutants.
+ *
+ * A longer search at random: QUIRE_RACE_RUNS=1000000 QUIRE_RACE_SEED=2 in the
+ * environment.  A failure prints its schedule; explore_replay() tells it.
  */
 #ifndef QUIRE_TESTS_RACE_H
 #define QUIRE_TESTS_RACE_H
@@ -69,16 +72,23 @@ static void race_check(void *ctx)
 	rig_check(rig);
 }
 
+static u64 race_number(const char *name, u64 otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
 static bool race_explore(const struct race *r, enum mutant mutant)
 {
 	struct explore_scenario s = { .name = r->name, .setup = race_setup, .check = race_check };
 	struct explore_opts opts = {
 		.mode = r->random ? EXPLORE_PCT : EXPLORE_ALL,
 		.preemptions = r->preemptions,
-		.max_runs = r->random ? r->random :
+		.max_runs = r->random ? race_number("QUIRE_RACE_RUNS", r->random) :
 			    mutant    ? RACE_MUTANT_RUNS :
 					0,
-		.seed = 1,
+		.seed = race_number("QUIRE_RACE_SEED", 1),
 		.depth = r->depth,
 		.mutant = mutant,
 		.quiet = mutant,
