@@ -36,6 +36,7 @@
 	X(unmap_does_not_ask_again) /* an owned page is taken without a look at its pte */         \
 	X(copy_not_compared) /* a page leaves by its clean copy, whatever it holds */              \
 	X(visible_before_listed) /* the pte names a page that no list has */                       \
+	X(zeros_ahead_ignore_zap) /* zeros are put ahead of a fault, into such a range */          \
 	X(fault_ignores_zap) /* a fault maps into a range that is being unmapped */                \
 	X(zap_range_torn) /* a fault compares with one end each of two ranges */                   \
 	X(zap_published_late) /* zap_begin() empties ptes before it says so */                     \

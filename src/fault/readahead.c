@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "fault/internal.h"
 
 /* The scan this fault continues, or the oldest one, begun anew. */
@@ -58,7 +59,9 @@ static bool add_fresh(struct fault_ctx *c, struct fresh_run *run, u64 addr)
 
 	if (!pte || pte_type(pte) != PTE_NONE || !pte_trylock(pte))
 		return false;
-	if (pte_type(pte) != PTE_NONE ||
+	/* zap_begin() steps over an unlocked NONE: asked before the lock, the answer
+	 * would be none (as in serve_locked()). */
+	if (pte_type(pte) != PTE_NONE || (zap_covers(f, addr) && !MUTANT(zeros_ahead_ignore_zap)) ||
 	    memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 		goto unlock;
 	page = page_alloc(&f->mm->pages, addr >> PAGE_SHIFT, c->objcg.v);
@@ -84,12 +87,9 @@ void fault_zero_ahead(struct fault_ctx *c)
 	struct stream *s = find_stream(c);
 	u64 addr = c->addr + PAGE_SIZE;
 	u64 end = min_of(addr + (u64)window_of(c, s) * PAGE_SIZE, c->region.end);
-	u64 zap_start = atomic64_load(&f->zap_start), zap_end = atomic64_load(&f->zap_end);
 	struct fresh_run run = { .nr = 0 };
 	long done = 0;
 
-	if (addr < zap_end && end > zap_start)
-		end = max_of(addr, zap_start); /* as in serve_locked() */
 	while (addr + run.nr * PAGE_SIZE < end && add_fresh(c, &run, addr + run.nr * PAGE_SIZE))
 		;
 	if (run.nr)

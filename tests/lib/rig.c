@@ -102,7 +102,7 @@ static void assign_in_queue(struct rig *r, u32 q, u32 first, u32 end, struct obj
 		.start = fake_addr(max_of(first, q * RIG_QUEUE_PAGES)),
 		.end = fake_addr(min_of(end, (q + 1) * RIG_QUEUE_PAGES)),
 		.objcg = o,
-		.flags = REGION_REGISTERED,
+		.flags = REGION_REGISTERED | REGION_RANDOM,
 		.queue = (u16)q,
 	};
 	int err = 0;
@@ -119,6 +119,14 @@ void rig_assign(struct rig *r, u32 first, u32 nr, struct objcg_id o)
 	quire_assert(!err);
 	for (u32 q = 0; q < RIG_QUEUES; q++)
 		assign_in_queue(r, q, first, first + nr, o);
+}
+
+void rig_advise(struct rig *r, u16 flag)
+{
+	int err = region_set_flags(&r->e->mm.regions, fake_addr(0), fake_addr(RIG_PAGES), flag,
+				   (REGION_RANDOM | REGION_SEQUENTIAL) & ~flag);
+
+	quire_assert(!err);
 }
 
 /* ---- contents ----------------------------------------------------------------- */

@@ -55,6 +55,9 @@ void rig_destroy(struct rig *r);
 /* Another owner from page `first` on (before anything is there). */
 void rig_assign(struct rig *r, u32 first, u32 nr, struct objcg_id o);
 
+/* REGION_RANDOM (as it is made: neighbours stay where they are), REGION_SEQUENTIAL or 0. */
+void rig_advise(struct rig *r, u16 flag);
+
 /* ---- what threads do; t: number of the task ------------------------------- */
 
 /* One fault, as a fault thread. */

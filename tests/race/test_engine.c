@@ -75,6 +75,7 @@ static void all_states(void)
 	rig_make(rig, 2, 1, RIG_TEXT, RIG_FRAME);
 	rig_make(rig, 3, 2, RIG_TEXT, RIG_MAPPED);
 	rig_make(rig, SECOND_QUEUE, 2, RIG_TEXT, RIG_MAPPED);
+	rig_advise(rig, 0);
 	rig_start_threads(rig);
 }
 

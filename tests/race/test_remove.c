@@ -193,8 +193,7 @@ static void fault_twice(void *ctx)
 }
 
 RACE(L1_reclaim_and_remove_two, .setup = grandchild_mapped,
-     .body = { reclaim_grandchild, remove_two_levels }, .preemptions = 2,
-     .mutants = { MUTANT_lruvec_not_verified })
+     .body = { reclaim_grandchild, remove_two_levels }, .preemptions = 2)
 RACE(L1_faults_and_remove_two, .setup = grandchild_in_frame,
      .body = { fault_twice, remove_two_levels }, .preemptions = 2,
      .mutants = { MUTANT_flip_outside_locks })

@@ -163,6 +163,27 @@ RACE(I4_zap_and_fault_from_store, .setup = in_store, .body = { zap, fault_and_co
      .preemptions = 2)
 RACE(I4_zap_and_read_under_way, .setup = read_begun, .body = { zap, complete }, .preemptions = 3,
      .mutants = { MUTANT_unlock_misses_waiter })
+/* Pages that were never touched come along with their neighbour. */
+static void scan(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_MAPPED);
+	rig_advise(rig, REGION_SEQUENTIAL);
+}
+
+static void first_touch_of_1(void *ctx)
+{
+	(void)ctx;
+	(void)rig_fault(rig, 1, 1);
+}
+
+static void zap_3_and_4(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 0, 3, 2);
+}
+
+RACE(I7_zap_and_zeros_ahead, .setup = scan, .body = { first_touch_of_1, zap_3_and_4 },
+     .preemptions = 2, .mutants = { MUTANT_zeros_ahead_ignore_zap })
 RACE(I3_zap_fault_pageout, .setup = in_frame, .body = { zap, fault, pageout }, .preemptions = 2)
 
 /* A fault elsewhere is nobody's business: served, or nobody ever wakes its thread. */

@@ -19,17 +19,13 @@ static u32 nr_present(void)
 	return n;
 }
 
-static void advise(u16 flag)
-{
-	ASSERT_OK(region_set_flags(&r->e->mm.regions, fake_addr(0), fake_addr(100), flag, 0));
-}
-
 static void setup(enum rig_state state)
 {
 	r = rig_create(0, true);
 	for (u32 i = 0; i < NR; i += 20)
 		rig_make(r, FIRST + i, 20, RIG_TEXT, state);
 	ASSERT_EQ(nr_present(), 0u);
+	rig_advise(r, 0);
 }
 
 /* Pages that the fault on `page` brought. */
@@ -90,11 +86,11 @@ TEST(two_scans)
 TEST(advice)
 {
 	setup(RIG_POOL);
-	advise(REGION_SEQUENTIAL);
+	rig_advise(r, REGION_SEQUENTIAL);
 	ASSERT_EQ(brought_by(FIRST), 1 + READAHEAD_MAX);
 	rig_destroy(r);
 	setup(RIG_POOL);
-	advise(REGION_RANDOM);
+	rig_advise(r, REGION_RANDOM);
 	ASSERT_EQ(brought_by(FIRST), 1u);
 	ASSERT_EQ(brought_by(FIRST + 1), 1u);
 	ASSERT_EQ(brought_by(FIRST + 2), 1u);
@@ -105,7 +101,7 @@ TEST(advice)
 TEST(ends)
 {
 	setup(RIG_POOL);
-	advise(REGION_SEQUENTIAL);
+	rig_advise(r, REGION_SEQUENTIAL);
 	rig_zap(r, 0, FIRST + 3, 1);
 	ASSERT_EQ(brought_by(FIRST), 3u);
 	rig_read(r, 0, FIRST + 10);
@@ -123,7 +119,7 @@ TEST(ends)
 TEST(limit_ends_the_window)
 {
 	setup(RIG_POOL);
-	advise(REGION_SEQUENTIAL);
+	rig_advise(r, REGION_SEQUENTIAL);
 	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY,
 		      memcg_usage(r->e->tree, r->p, COUNTER_MEMORY) + 4);
 	ASSERT_LE(brought_by(FIRST), 5u);
@@ -132,10 +128,36 @@ TEST(limit_ends_the_window)
 	finish();
 }
 
+/* First touches in a row: zeros ahead of them, as far as nothing is there. */
+TEST(zeros_ahead)
+{
+	r = rig_create(0, true);
+	rig_advise(r, 0);
+	for (u32 at = FIRST, window = 2, nr; at < FIRST + NR; at += nr) {
+		nr = brought_by(at);
+		if (at == FIRST) {
+			ASSERT_EQ(nr, 1u);
+			continue;
+		}
+		ASSERT_EQ(nr, 1 + window);
+		window = min_of(2 * window, READAHEAD_MAX);
+	}
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		r->want[i].fill = RIG_ZERO;
+	rig_drain(r, 0);
+	rig_check(r);
+	/* A page that is out is not made zeros. */
+	rig_make(r, 200, 1, RIG_TEXT, RIG_POOL);
+	rig_advise(r, REGION_SEQUENTIAL);
+	ASSERT_EQ(brought_by(195), 5u);
+	rig_read(r, 0, 200);
+	finish();
+}
+
 TEST(from_the_store)
 {
 	setup(RIG_STORE);
-	advise(REGION_SEQUENTIAL);
+	rig_advise(r, REGION_SEQUENTIAL);
 	ASSERT_EQ(rig_fault(r, 0, FIRST), FAULT_IO);
 	while (fake_store_complete(&r->store))
 		;
