@@ -75,6 +75,12 @@ static void pageout_too(void *ctx)
 	rig_pageout(rig, 3, 2);
 }
 
+static void read_1(void *ctx)
+{
+	(void)ctx;
+	rig_read(rig, 3, 1);
+}
+
 static void zap(void *ctx)
 {
 	(void)ctx;
@@ -102,6 +108,14 @@ static void active(void)
 	rig_drain(rig, 0);
 }
 
+/* And the other one about to become so. */
+static void one_active(void)
+{
+	in_frame();
+	rig_read(rig, 0, 0);
+	rig_drain(rig, 0);
+}
+
 static void unevictable(void)
 {
 	mapped();
@@ -125,6 +139,7 @@ RACE(K2_refill_and_zap, .setup = active, .body = { refill, zap }, .preemptions =
      .mutants = { MUTANT_kill_in_two_steps, MUTANT_putback_ignores_note,
 		  MUTANT_isolate_in_two_steps })
 RACE(K2_refill_and_cool, .setup = active, .body = { refill, cool }, .preemptions = 2)
+RACE(K2_refill_and_activation, .setup = one_active, .body = { refill, read_1 }, .preemptions = 3)
 RACE(K4_rescue_and_zap, .setup = unevictable, .body = { rescue, zap }, .preemptions = 3,
      .mutants = { MUTANT_kill_in_two_steps })
 RACE(K2_advice_and_unmap, .setup = mapped, .body = { push_out, unmap }, .preemptions = 2)

@@ -150,7 +150,12 @@ RACE(J2_fault_and_two_writebacks, .setup = in_pool, .body = { read_0, writeback,
 
 /* A page arrives in the pool while its cold end leaves. */
 RACE(J1_pageout_and_writeback, .setup = one_in_frame_one_in_pool,
-     .body = { pageout, writeback_too, read_0 }, .preemptions = 2)
+     .body = { pageout, writeback_too }, .preemptions = 3)
+
+/* Stored, written back and given up, all at once. */
+RACE(J1_pageout_writeback_and_zap, .setup = one_in_frame_one_in_pool,
+     .body = { pageout, writeback_too, zap }, .preemptions = 2,
+     .mutants = { MUTANT_end_pageout_ignores_note, MUTANT_stored_not_verified })
 
 /* ---- store and its cleaner ----------------------------------------------------------------- */
 
@@ -170,3 +175,75 @@ RACE(J2_write_and_unmap_by_copy, .setup = with_copy, .body = { write_0, unmap },
 RACE(J2_zap_and_unmap_by_copy, .setup = with_copy, .body = { zap, unmap }, .preemptions = 3)
 RACE(J2_cleaner_and_unmap_by_copy, .setup = with_copy, .body = { clean, unmap }, .preemptions = 3)
 RACE(J2_read_and_unmap_by_copy, .setup = with_copy, .body = { read_0, unmap }, .preemptions = 3)
+
+/* ---- readahead: a neighbour comes in unasked ----------------------------------------- */
+
+static void scan(enum rig_state state)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, state);
+	rig_advise(rig, REGION_SEQUENTIAL);
+}
+
+static void scan_in_pool(void)
+{
+	scan(RIG_POOL);
+}
+
+static void scan_in_store(void)
+{
+	scan(RIG_STORE);
+}
+
+/* Room for the page that is wanted, and perhaps for its neighbour. */
+static void scan_at_limit(void)
+{
+	scan(RIG_POOL);
+	memcg_set_max(rig->e->tree, rig->p, COUNTER_MEMORY,
+		      memcg_usage(rig->e->tree, rig->p, COUNTER_MEMORY) + 2);
+}
+
+static void read_1(void *ctx)
+{
+	(void)ctx;
+	rig_read(rig, 2, 1);
+}
+
+static void zap_1(void *ctx)
+{
+	(void)ctx;
+	rig_zap(rig, 2, 1, 1);
+}
+
+static void charge_one(void *ctx)
+{
+	struct memcg_id over;
+
+	(void)ctx;
+	if (!memcg_try_charge(rig->e->tree, NULL, rig->objcg, 1, &over))
+		memcg_uncharge(rig->e->tree, NULL, rig->objcg, 1);
+}
+
+static void within_limit(void)
+{
+	for (u32 t = 0; t < RIG_TASKS; t++)
+		rig_drain(rig, t);
+	quire_assert(memcg_usage(rig->e->tree, rig->p, COUNTER_MEMORY) <=
+		     memcg_limit(rig->e->tree, rig->p, COUNTER_MEMORY));
+}
+
+/* The neighbours' reads too: who zaps one waits for it. */
+static void read_0_and_complete(void *ctx)
+{
+	read_0(ctx);
+	while (fake_store_complete(&rig->store))
+		;
+}
+
+RACE(I6_readahead_and_fault, .setup = scan_in_pool, .body = { read_0, read_1 }, .preemptions = 2)
+RACE(I6_readahead_and_zap, .setup = scan_in_pool, .body = { read_0, zap_1 }, .preemptions = 2)
+RACE(I6_readahead_and_writeback, .setup = scan_in_pool, .body = { read_0_and_complete, writeback },
+     .preemptions = 2)
+RACE(I6_readahead_from_store_and_zap, .setup = scan_in_store,
+     .body = { read_0_and_complete, zap_1 }, .preemptions = 2)
+RACE(I6_readahead_and_limit, .setup = scan_at_limit, .body = { read_0, charge_one },
+     .check = within_limit, .preemptions = 2)
