@@ -44,10 +44,15 @@ extern void *__libc_realloc(void *p, size_t size);
 extern void *__libc_memalign(size_t align, size_t size);
 extern void __libc_free(void *p);
 
+enum arena_state { ARENA_NONE, ARENA_MAKING, ARENA_READY };
+
+/* The first is made at the start, each other with the thread whose turn it is: most
+ * programs have one thread, and an arena costs 25 page faults. */
 static struct {
 	struct heap_hooks hooks[ARENAS_MAX];
 	unsigned int arena[ARENAS_MAX];
-	u32 nr; /* 0: not yet, everything comes from arena 0 */
+	struct atomic32 state[ARENAS_MAX]; /* enum arena_state */
+	u32 nr; /* most arenas; 0: not yet, everything comes from arena 0 */
 	struct atomic32 next; /* arena of the next thread */
 	struct atomic32 *purge;
 } heap;
@@ -55,20 +60,35 @@ static struct {
 /* 0 not bound, 1 being bound, 2 bound. */
 static __thread char bound __attribute__((tls_model("initial-exec")));
 
+static bool make_arena(u32 i)
+{
+	heap_hooks_init(&heap.hooks[i], preload.e, engine_home(preload.e));
+	if (heap_arena_create(&heap.hooks[i], &heap.arena[i])) {
+		atomic32_store(&heap.state[i], ARENA_NONE);
+		return false;
+	}
+	atomic32_store(&heap.state[i], ARENA_READY);
+	return true;
+}
+
 void malloc_start(void)
 {
-	u32 want = min_of(os_nr_cpus(), ARENAS_MAX), nr = 0;
-
-	for (u32 i = 0; i < want; i++) {
-		heap_hooks_init(&heap.hooks[i], preload.e, engine_home(preload.e));
-		if (heap_arena_create(&heap.hooks[i], &heap.arena[i]))
-			break;
-		nr++;
-	}
-	if (!nr)
+	if (!make_arena(0))
 		os_abort("quire: jemalloc cannot make a managed arena\n");
 	heap.purge = engine_purge_word(preload.e);
-	heap.nr = nr;
+	heap.nr = min_of(os_nr_cpus(), ARENAS_MAX);
+}
+
+/* The arena of the next thread; the first one while its own is not there. */
+static u32 next_arena(void)
+{
+	u32 i = atomic32_fetch_add(&heap.next, 1) % heap.nr;
+
+	if (atomic32_load(&heap.state[i]) == ARENA_READY)
+		return i;
+	if (atomic32_cas(&heap.state[i], ARENA_NONE, ARENA_MAKING) && make_arena(i))
+		return i;
+	return 0;
 }
 
 static void bind_thread(void)
@@ -76,7 +96,7 @@ static void bind_thread(void)
 	unsigned int arena;
 
 	bound = 1; /* mallctl may allocate */
-	arena = heap.arena[atomic32_fetch_add(&heap.next, 1) % heap.nr];
+	arena = heap.arena[next_arena()];
 	/* No block of arena 0 may be handed out from the cache afterwards. */
 	(void)qje_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
 	(void)qje_mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena));
@@ -92,7 +112,8 @@ static void purge_all(void)
 		return;
 	bound = 1;
 	for (u32 i = 0; i < heap.nr; i++)
-		heap_arena_purge(heap.arena[i]);
+		if (atomic32_load(&heap.state[i]) == ARENA_READY)
+			heap_arena_purge(heap.arena[i]);
 	bound = state;
 }
 
@@ -225,7 +246,8 @@ EXPORT int malloc_trim(size_t pad)
 	if (use_libc() || !heap.nr)
 		return 0;
 	for (u32 i = 0; i < heap.nr; i++)
-		heap_arena_purge(heap.arena[i]);
+		if (atomic32_load(&heap.state[i]) == ARENA_READY)
+			heap_arena_purge(heap.arena[i]);
 	return 1;
 }
 

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
-#include <pwd.h>
 #include <quire/probe.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -88,20 +87,18 @@ static void check_kernel(struct doctor *d)
 static void check_device(struct doctor *d, const struct quire_probe *p)
 {
 	const char *path = "/dev/userfaultfd";
-	struct passwd *pw;
 	struct stat st;
 
 	if (stat(path, &st) < 0) {
 		say(d, NOTE, path, NULL, "%s", strerror(errno));
 		return;
 	}
-	pw = getpwuid(st.st_uid);
 	say(d, p->dev_node ? OK : NOTE, path,
 	    p->dev_node ? NULL :
 			  "chmod a+rw /dev/userfaultfd; to keep it: echo "
 			  "'KERNEL==\"userfaultfd\", MODE=\"0666\"' > "
 			  "/etc/udev/rules.d/60-userfaultfd.rules",
-	    "mode %04o, owner %s: %s", st.st_mode & 07777, pw ? pw->pw_name : "?",
+	    "mode %04o, owner uid %u: %s", st.st_mode & 07777, st.st_uid,
 	    p->dev_node ? "can be used" : strerror(p->dev_errno));
 }
 

@@ -56,8 +56,8 @@ int quire_probe(const char *name, struct quire_probe *ret_probe)
 		return why(-EINVAL, "quire_probe: size is not set");
 	memset(&p, 0, sizeof(p));
 	err = pager_init(&p, name);
-	/* pager_init() probes for itself; a named one may not have. */
-	pager_probe(&p.caps, -1);
+	if (err == -EINVAL) /* before it probed; doctor shows all the same */
+		pager_probe(&p.caps, -1);
 	fill_probe(&p.caps, ret_probe);
 	memset(ret_probe->pager, 0, sizeof(ret_probe->pager));
 	ret_probe->sees_pins = 0;

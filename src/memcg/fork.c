@@ -98,7 +98,7 @@ int memcg_tree_fork_child(struct memcg_tree *t)
 	int err = 0;
 
 	if (copied) {
-		err = copy_piece(s->base, MIB);
+		err = copy_piece(s->base, SEG_HEAD_BYTES + SEG_GROUPS_FIRST);
 		if (!err)
 			err = copy_piece(s->area[SEG_OBJCGS], SEG_OBJCGS_FIRST);
 		if (!err)

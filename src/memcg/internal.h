@@ -30,8 +30,11 @@
 #define SEG_MEMBERS_AT (4 * KIB)
 #define SEG_INDEX_AT (64 * KIB)
 #define SEG_INDEX_SIZE (16u << 10) /* buckets of the name index */
-#define SEG_GROUPS_FIRST (MIB - SEG_HEAD_BYTES) /* bytes of the area in chunk 0 */
-#define SEG_OBJCGS_FIRST MIB
+/* Bytes of the areas in chunk 0, which is small: each program that is started pays
+ * for its pages (2 MiB cost 230 us, 256 KiB cost 17). */
+#define SEG_GROUPS_FIRST (64 * KIB)
+#define SEG_OBJCGS_FIRST (64 * KIB)
+#define SEG_FIRST_CHUNK (SEG_HEAD_BYTES + SEG_GROUPS_FIRST + SEG_OBJCGS_FIRST)
 #define SEG_AREA_CHUNKS 32 /* most chunks of an area beyond chunk 0 */
 #define SEG_MAX_CHUNKS (1 + 2 * SEG_AREA_CHUNKS)
 

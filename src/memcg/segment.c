@@ -31,7 +31,7 @@
 
 #include "base/os.h"
 
-#define SEG_RESERVE (SEG_CHUNK + 2 * SEG_AREA_CHUNKS * SEG_CHUNK)
+#define SEG_RESERVE (SEG_FIRST_CHUNK + 2 * SEG_AREA_CHUNKS * SEG_CHUNK)
 #define HEADER_CONST_BYTES (offsetof(struct seg_header, seq) - offsetof(struct seg_header, version))
 #define SEG_HEAD_RESIDENT (3 * PAGE_SIZE) /* header, one member, some of the index */
 
@@ -42,6 +42,12 @@ static const size_t record_size[SEG_NR_AREAS] = { sizeof(struct group), sizeof(s
 static u32 area_capacity(enum seg_area a, u32 nr_chunks)
 {
 	return (u32)((area_first[a] + nr_chunks * SEG_CHUNK) / record_size[a]);
+}
+
+/* Where chunk n begins in the file. */
+static u64 chunk_at(u32 n)
+{
+	return n ? SEG_FIRST_CHUNK + (u64)(n - 1) * SEG_CHUNK : 0;
 }
 
 /* ---- mapping ---------------------------------------------------------------- */
@@ -60,10 +66,11 @@ static int map_piece(const struct segment *s, char *addr, size_t len, u64 file_o
 /* Chunk 0: the head with the first groups, then the first objcgs. */
 static int map_first(struct segment *s)
 {
-	int ret = map_piece(s, s->base, MIB, 0);
+	const size_t head = SEG_HEAD_BYTES + SEG_GROUPS_FIRST;
+	int ret = map_piece(s, s->base, head, 0);
 
 	if (!ret)
-		ret = map_piece(s, s->area[SEG_OBJCGS], SEG_OBJCGS_FIRST, MIB);
+		ret = map_piece(s, s->area[SEG_OBJCGS], SEG_OBJCGS_FIRST, head);
 	for (u32 a = 0; !ret && a < SEG_NR_AREAS; a++)
 		atomic32_store(&s->nr_mapped[a], area_capacity(a, 0));
 	return ret;
@@ -80,7 +87,7 @@ static s64 file_size(const struct segment *s)
 static int map_chunk(struct segment *s, enum seg_area a, u32 n, u32 chunk)
 {
 	char *addr = s->area[a] + area_first[a] + n * SEG_CHUNK;
-	int ret = map_piece(s, addr, SEG_CHUNK, (u64)chunk * SEG_CHUNK);
+	int ret = map_piece(s, addr, SEG_CHUNK, chunk_at(chunk));
 	u32 want = area_capacity(a, n + 1), old;
 
 	if (ret)
@@ -106,7 +113,7 @@ bool segment_map_more(struct segment *s, enum seg_area a, u32 i)
 			continue;
 		/* Written by another process: beyond the end would be SIGBUS. */
 		chunk = ah->chunk[n];
-		if (chunk == 0 || (u64)size / SEG_CHUNK <= chunk || map_chunk(s, a, n, chunk))
+		if (chunk == 0 || (u64)size < chunk_at(chunk + 1) || map_chunk(s, a, n, chunk))
 			return false;
 	}
 	return i < atomic32_load(&s->nr_mapped[a]);
@@ -122,7 +129,7 @@ static bool grow_area(struct memcg_tree *t, enum seg_area a)
 
 	if (n >= SEG_AREA_CHUNKS || chunk >= SEG_MAX_CHUNKS)
 		return false;
-	if (t->seg->shared && os_fallocate(t->seg->fd, 0, chunk * SEG_CHUNK, SEG_CHUNK) < 0)
+	if (t->seg->shared && os_fallocate(t->seg->fd, 0, chunk_at(chunk), SEG_CHUNK) < 0)
 		return false;
 	if (map_chunk(t->seg, a, n, chunk))
 		return false;
@@ -331,7 +338,7 @@ static int header_check(const struct memcg_tree *t, s64 size)
 	if (atomic64_load(&h->magic) != SEG_MAGIC ||
 	    memcmp(&h->version, &want.version, HEADER_CONST_BYTES) != 0)
 		return -EBADMSG;
-	if (nr_chunks < 1 || nr_chunks > SEG_MAX_CHUNKS || (u64)size < nr_chunks * SEG_CHUNK)
+	if (nr_chunks < 1 || nr_chunks > SEG_MAX_CHUNKS || (u64)size < chunk_at(nr_chunks))
 		return -EBADMSG;
 	for (u32 a = 0; a < SEG_NR_AREAS; a++)
 		if (!area_ok(h, a, nr_chunks, used))
@@ -462,17 +469,17 @@ static int load_segment(struct memcg_tree *t)
 	if (size < 0)
 		return (int)size;
 	if (fresh && !t->seg->readonly) {
-		ret = os_fallocate(t->seg->fd, 0, 0, SEG_CHUNK);
+		ret = os_fallocate(t->seg->fd, 0, 0, SEG_FIRST_CHUNK);
 		if (ret < 0)
 			return ret;
-		size = SEG_CHUNK;
+		size = SEG_FIRST_CHUNK;
 	}
-	if (size < (s64)SEG_CHUNK)
+	if (size < (s64)SEG_FIRST_CHUNK)
 		return -EBADMSG;
 	ret = map_first(t->seg);
 	if (ret)
 		return ret;
-	if (!t->seg->readonly && size == (s64)SEG_CHUNK &&
+	if (!t->seg->readonly && size == (s64)SEG_FIRST_CHUNK &&
 	    atomic64_load(&seg_head(t)->magic) == 0) {
 		/* No magic: its first owner was killed before the end. */
 		if (!fresh)

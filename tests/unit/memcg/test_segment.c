@@ -311,7 +311,7 @@ TEST(half_made_segment)
 	int fd = os_memfd_create("quire-test", 1);
 
 	ASSERT_OK(fd);
-	ASSERT_OK(os_fallocate(fd, 0, 0, SEG_CHUNK));
+	ASSERT_OK(os_fallocate(fd, 0, 0, SEG_FIRST_CHUNK));
 	ASSERT_EQ(os_pwrite(fd, "junk", 4, 64 * KIB), 4);
 	ASSERT_EQ(memcg_tree_attach(&meta, fd, -1, &t), 0);
 	group_make(t, "a/b");
