@@ -206,7 +206,7 @@ static void note_page(void *ctx, u64 addr, u64 nr_pages)
 }
 
 /*
- * EEXIST of a MOVE whose source is gone: it was moved.  Linux 6.18's move_pages()
+ * EEXIST of a MOVE whose source is gone: it was moved.  Linux 6.18's move_pages
  * keeps the EAGAIN of a first attempt (the source's entry changed under it, say its
  * referenced bit was cleared) when the second one succeeds, tries a third time and
  * meets the page it has just put there (doc/decisions/0005-move-eexist.md).
