@@ -66,11 +66,11 @@ static void retry_faults(void *ctx, struct task *t)
 	fault_retry_waiting(&e->fault, t);
 }
 
-static u32 faults_waiting(void *ctx, struct memcg_id id)
+static u32 faults_waiting(void *ctx, struct memcg_id id, u64 before_ns)
 {
 	struct engine *e = ctx;
 
-	return fault_nr_waiting(&e->fault, id);
+	return fault_nr_waiting(&e->fault, id, before_ns);
 }
 
 /* ---- life ---------------------------------------------------------------------------- */

@@ -104,15 +104,16 @@ void fault_retry_waiting(struct fault *f, struct task *t)
 	gate_leave(f->gate);
 }
 
-u32 fault_nr_waiting(struct fault *f, struct memcg_id root)
+u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns)
 {
 	u32 nr = 0;
 
 	mutex_lock(&f->wait_lock);
 	for (u32 i = f->wait_memory.head; i; i = waiting_at(f, i)->node.next) {
-		struct memcg_id id = { waiting_at(f, i)->memcg };
+		const struct waiting_fault *w = waiting_at(f, i);
 
-		nr += memcg_is_descendant(f->tree, id, root);
+		nr += w->since_ns <= before_ns &&
+		      memcg_is_descendant(f->tree, (struct memcg_id){ w->memcg }, root);
 	}
 	mutex_unlock(&f->wait_lock);
 	return nr;

@@ -134,7 +134,8 @@ void fault_defer(struct fault *f, u32 queue, u64 addr, struct memcg_id over);
 void fault_wake_later(struct fault *f, u32 queue, u64 addr, u64 delay_ns);
 /* Try all that wait for memory once; wakes nobody twice. */
 void fault_retry_waiting(struct fault *f, struct task *t);
-u32 fault_nr_waiting(struct fault *f, struct memcg_id root);
+/* Those that wait for memory of root or below, and did at before_ns. */
+u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns);
 /* A forked child: those who waited do not exist here. */
 void fault_forget_waiting(struct fault *f);
 /* OOM without a cure: threads that wait for memory of root or below get SIGBUS. */

@@ -13,12 +13,16 @@
 
 #include <errno.h>
 
+#include "base/os.h"
+
 #define KSWAPD_BATCH 64u
 /* Cleaning: dead bytes that do not matter, and how much at a time. */
 #define CLEAN_DEAD_MIN (16 * MIB)
 #define CLEAN_STEP (2 * MIB)
 #define CLEAN_STEPS 8u
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
+/* Pause after a round that brought nothing while a fault waits. */
+#define FRUITLESS_NS NSEC_PER_MSEC
 /* Rounds between attempts to evict what the pager refused. */
 #define RESCUE_ROUNDS 64
 
@@ -101,9 +105,20 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 	return sc.nr_reclaimed + moved;
 }
 
+/*
+ * Usage may be above the watermark and below max: that is no emergency, nor is a
+ * fault that came after our last effort for it had begun; it may just have met
+ * another charge on its way in and out.
+ */
+static bool is_out_of_memory(struct reclaim *r, struct memcg_id id, u64 since)
+{
+	return r->ops.faults_waiting(r->ops.ctx, id, since) && !memcg_margin(r->tree, id);
+}
+
 /* Bring id below its low watermark. */
 static void balance(struct reclaim *r, struct task *t, struct memcg_id id)
 {
+	u64 since = os_now_ns(); /* of the first fruitless round */
 	u32 fruitless = 0;
 
 	while (fruitless < MAX_RECLAIM_RETRIES && !atomic32_load(&r->stop)) {
@@ -116,15 +131,18 @@ static void balance(struct reclaim *r, struct task *t, struct memcg_id id)
 			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
 		if (one_round(r, t, id, usage - floor)) {
 			fruitless = 0;
+			since = os_now_ns();
 			r->ops.retry_faults(r->ops.ctx, t);
 			continue;
 		}
 		stat_add(&r->nr_no_progress, 1);
 		fruitless++;
+		/* What there is to take may be in other threads' hands. */
+		if (r->ops.faults_waiting(r->ops.ctx, id, since))
+			os_sleep_ns(FRUITLESS_NS);
 	}
-	/* Usage may be above the watermark and below max: that is no emergency. */
 	r->ops.retry_faults(r->ops.ctx, t);
-	if (r->ops.faults_waiting(r->ops.ctx, id))
+	if (is_out_of_memory(r, id, since))
 		r->ops.oom(r->ops.ctx, id);
 }
 

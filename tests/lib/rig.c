@@ -249,10 +249,15 @@ void rig_zap(struct rig *r, u32 t, u32 page, u32 nr)
 	zap_finish(f, start, end);
 }
 
+void rig_drain_task(struct rig *r, struct task *t)
+{
+	memcg_drain_stock(r->e->tree, &t->stock);
+	slot_cache_drain(&r->e->swap, &t->slots);
+}
+
 void rig_drain(struct rig *r, u32 t)
 {
-	memcg_drain_stock(r->e->tree, &r->task[t].stock);
-	slot_cache_drain(&r->e->swap, &r->task[t].slots);
+	rig_drain_task(r, &r->task[t]);
 }
 
 /* One page to a state, whatever else is on the lists. */
@@ -323,8 +328,10 @@ void rig_stop_threads(struct rig *r)
 {
 	atomic32_store(&r->e->reclaim.stop, 1);
 	event_signal(&r->store.posted);
-	for (u32 q = 0; q < RIG_QUEUES; q++)
+	for (u32 q = 0; q < RIG_QUEUES; q++) {
 		thread_join(&r->e->fault_thread[q].task.thread);
+		rig_drain_task(r, &r->e->fault_thread[q].task);
+	}
 	thread_join(&r->io.thread);
 	atomic32_store(&r->e->reclaim.stop, 0);
 }

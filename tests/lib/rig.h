@@ -73,6 +73,7 @@ long rig_writeback(struct rig *r, u32 t, u32 nr);
 void rig_zap(struct rig *r, u32 t, u32 page, u32 nr);
 /* Give back what a task has bought ahead. */
 void rig_drain(struct rig *r, u32 t);
+void rig_drain_task(struct rig *r, struct task *t);
 /* The engine's own: fault threads, and one that completes reads. */
 void rig_start_threads(struct rig *r);
 /* Fault threads look once a second whether they shall end. */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A program with more memory than its limit on real threads: fault threads,
+ * kswapd, the store's reader.  Every increment counts, nobody is sent SIGBUS.
+ * tsan
+ */
+#include <pthread.h>
+
+#include "base/os.h"
+#include "lib/rig.h"
+#include "lib/test.h"
+
+#define NR_PROGRAMS 3u
+#define NR_PAGES 48u /* half of each queue's */
+
+struct program {
+	struct rig *r;
+	u32 seed;
+	u32 nr_rounds;
+	u64 nr_done;
+	bool signal; /* a touch was SIGBUS */
+};
+
+static u64 addr_of(u32 n)
+{
+	u32 half = NR_PAGES / 2;
+
+	return fake_addr(n < half ? n : RIG_QUEUE_PAGES + n - half);
+}
+
+static void *run_program(void *arg)
+{
+	struct program *p = arg;
+	u64 x = p->seed * 0x9e3779b97f4a7c15ull + 1;
+
+	for (u32 i = 0; i < p->nr_rounds && !p->signal; i++) {
+		u64 addr;
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		addr = addr_of((u32)(x >> 20) % NR_PAGES);
+		p->signal = !fake_access(&p->r->e->mm.pager, addr, false);
+		if (!p->signal)
+			fake_fetch_add(&p->r->e->mm.pager, addr, 1);
+		p->nr_done += !p->signal;
+	}
+	return NULL;
+}
+
+static void start_kswapd(struct rig *r)
+{
+	struct task *t = &r->e->kswapd_task;
+
+	t->thread = (struct thread){ .name = "kswapd", .fn = kswapd_main, .arg = &r->e->reclaim };
+	t->engine = r->e;
+	t->buf = r->e->kswapd_buf;
+	ASSERT_OK(thread_start(&t->thread));
+}
+
+static void stop(struct rig *r)
+{
+	atomic32_store(&r->e->reclaim.stop, 1);
+	kswapd_wake(&r->e->reclaim);
+	thread_join(&r->e->kswapd_task.thread);
+	rig_drain_task(r, &r->e->kswapd_task);
+	rig_stop_threads(r);
+}
+
+static void churn(u64 limit, u32 nr_rounds)
+{
+	struct rig *r = rig_create(0, true);
+	struct program program[NR_PROGRAMS];
+	pthread_t thread[NR_PROGRAMS];
+	u64 done = 0, sum = 0;
+
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, limit);
+	rig_start_threads(r);
+	start_kswapd(r);
+	for (u32 i = 0; i < NR_PROGRAMS; i++) {
+		program[i] = (struct program){ .r = r, .seed = i + 1, .nr_rounds = nr_rounds };
+		ASSERT_EQ(pthread_create(&thread[i], NULL, run_program, &program[i]), 0);
+	}
+	for (u32 i = 0; i < NR_PROGRAMS; i++)
+		ASSERT_EQ(pthread_join(thread[i], NULL), 0);
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, PAGE_COUNTER_MAX);
+	for (u32 i = 0; i < NR_PAGES; i++)
+		sum += fake_load(&r->e->mm.pager, addr_of(i));
+	stop(r);
+	for (u32 i = 0; i < NR_PROGRAMS; i++) {
+		done += program[i].nr_done;
+		ASSERT_FALSE(program[i].signal);
+	}
+	ASSERT_EQ(sum, done);
+	ASSERT_GT(rig_stat(r, MEMCG_STAT_PGUNMAP), 0u);
+	rig_destroy(r);
+}
+
+TEST(half_of_the_memory)
+{
+	churn(NR_PAGES / 2, 20000);
+}
+
+/*
+ * Hardly more pages than threads that have some in hand: none to be found for a
+ * moment is not out of memory.
+ */
+TEST(a_few_pages)
+{
+	churn(12, 4000);
+	churn(8, 2000);
+	churn(6, 2000);
+	churn(6, 2000);
+}
+
+/* Nothing that could leave, and no room: the thread that needs more is told. */
+TEST(out_of_memory)
+{
+	struct rig *r = rig_create(0, true);
+
+	rig_make(r, 0, 4, RIG_TEXT, RIG_MAPPED);
+	fake_set(&r->e->mm.pager, fake_addr(0), 4, FAKE_PINNED, 0);
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, 4);
+	rig_start_threads(r);
+	start_kswapd(r);
+	ASSERT_NULL(fake_access(&r->e->mm.pager, fake_addr(10), true));
+	ASSERT_GE(memcg_event_count(r->e->tree, r->p, MEMCG_OOM, true), 1u);
+	ASSERT_NOT_NULL(fake_access(&r->e->mm.pager, fake_addr(3), true));
+	stop(r);
+	rig_destroy(r);
+}
