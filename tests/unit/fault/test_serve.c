@@ -109,13 +109,13 @@ TEST(no_memory)
 	/* Deferred, and served when there is room. */
 	fault_defer(&r->e->fault, 0, fake_addr(3), r->p);
 	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, 0), 0u);
-	ASSERT_EQ(fault_nr_waiting(& r->e->fault, r->p, UINT64_MAX), 1u);
-	ASSERT_EQ(fault_nr_waiting(& r->e->fault, r->d, UINT64_MAX), 0u);
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 1u);
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->d, UINT64_MAX), 0u);
 	fault_retry_waiting(&r->e->fault, &r->task[0]);
-	ASSERT_EQ(fault_nr_waiting(& r->e->fault, r->p, UINT64_MAX), 1u);
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 1u);
 	rig_zap(r, 0, 0, 2);
 	fault_retry_waiting(&r->e->fault, &r->task[0]);
-	ASSERT_EQ(fault_nr_waiting(& r->e->fault, r->p, UINT64_MAX), 0u);
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 0u);
 	ASSERT_TRUE(present(3));
 	finish();
 }
