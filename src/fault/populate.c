@@ -47,8 +47,10 @@ static int bring_page(struct fault *f, struct task *t, const struct region *r, u
 			kswapd_wake(f->reclaim);
 			if (make_room(f, t, over))
 				os_sleep_ns(NSEC_PER_MSEC);
-		} else if (res == FAULT_IO) {
-			pte_lock(pte); /* sleeps until the read is done */
+		} else if (pte_peek(pte) & PTE_IO) {
+			/* Our read, or one that readahead began: sleep until it is
+			 * done. */
+			pte_lock(pte);
 			pte_unlock(pte);
 		}
 	}
