@@ -3,10 +3,13 @@
  * mmap.c - the address-space calls of the program.
  *
  * Managed: private anonymous mappings of at least 128 KiB, whatever their
- * protection at birth (Node reserves PROT_NONE and mprotects later, Java maps
- * MAP_FIXED over reservations), without PROT_EXEC and without flags that ask for
- * something else (stack, huge, locked).  Everything that touches no managed byte
- * goes to the kernel as it came; engine_manages() decides without a lock.
+ * protection at birth (Node reserves PROT_NONE and mprotects later), without
+ * PROT_EXEC and without flags that ask for something else (stack, huge, locked).
+ * A smaller one is managed where it is put over managed memory: Go and Java commit
+ * their reservations by MAP_FIXED.
+ * Everything that touches no managed byte goes to the kernel as it came, and so does
+ * every range that no call can mean (not aligned, beyond the address space): the
+ * kernel refuses it in its own words.  engine_manages() decides without a lock.
  *
  * What leaves management first: ranges that get PROT_EXEC, MADV_WIPEONFORK, or a
  * foreign mapping over them.  Calls by raw syscall instructions are not seen; the
@@ -15,6 +18,7 @@
 #include "preload.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
@@ -22,11 +26,23 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/os.h"
 
+/* Newer than the headers of Debian 12. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#ifndef PIDFD_SELF_THREAD
+#define PIDFD_SELF_THREAD (-10000)
+#define PIDFD_SELF_THREAD_GROUP (-20000)
+#endif
+
 #define MANAGED_MIN (128 * KIB)
+/* End of what a program may map: the kernel's TASK_SIZE. */
+#define ADDRESS_MAX ((1ull << 47) - PAGE_SIZE)
 /* Asked for by the caller for a reason that paging would break. */
 #define FOREIGN_FLAGS (MAP_STACK | MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED | MAP_32BIT)
 
@@ -39,31 +55,62 @@ static long result(long res)
 	return -1;
 }
 
+/* Whole pages inside the address space. */
+static bool is_range(const void *addr, size_t len)
+{
+	return !((u64)addr & ~PAGE_MASK) && len && len <= ADDRESS_MAX &&
+	       (u64)addr <= ADDRESS_MAX - align_up(len, PAGE_SIZE);
+}
+
 static bool manages(const void *addr, size_t len)
 {
-	return preload.ready && engine_manages(preload.e, addr, len);
+	return preload.ready && is_range(addr, len) &&
+	       engine_manages(preload.e, addr, align_up(len, PAGE_SIZE));
 }
 
-static bool wanted(size_t len, int prot, int flags)
+static bool wanted(const void *addr, size_t len, int prot, int flags)
 {
-	return preload.ready && preload.manage_mmap && len >= MANAGED_MIN &&
-	       (flags & (MAP_PRIVATE | MAP_ANONYMOUS)) == (MAP_PRIVATE | MAP_ANONYMOUS) &&
-	       !(prot & PROT_EXEC) && !(flags & FOREIGN_FLAGS);
+	if (!preload.ready || !preload.manage_mmap || !len || len > ADDRESS_MAX)
+		return false;
+	if ((flags & (MAP_TYPE | MAP_ANONYMOUS)) != (MAP_PRIVATE | MAP_ANONYMOUS) ||
+	    (prot & PROT_EXEC) || (flags & FOREIGN_FLAGS))
+		return false;
+	return len >= MANAGED_MIN || ((flags & MAP_FIXED) && manages(addr, len));
 }
 
-EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+/*
+ * Something foreign over managed memory.  The engine's thread could not make it, for
+ * it lacks the program's descriptors, and nothing may be lost if it cannot be made:
+ * it is made elsewhere and moved here.
+ */
+static long put_over(void *addr, size_t len, long made)
 {
 	void *at;
 	int err;
 
-	if (wanted(len, prot, flags)) {
-		err = engine_mmap(preload.e, engine_home(preload.e), addr, len, prot, flags, &at);
-		return err ? (void *)result(err) : at;
+	if (made < 0 && made >= -4095)
+		return made;
+	len = align_up(len, PAGE_SIZE);
+	err = engine_mremap(preload.e, (void *)made, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, addr,
+			    &at);
+	if (!err)
+		return (long)at;
+	os_munmap((void *)made, len);
+	return err;
+}
+
+EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	long res;
+	void *at;
+
+	if (wanted(addr, len, prot, flags)) {
+		res = engine_mmap(preload.e, engine_home(preload.e), addr, len, prot, flags, &at);
+		return res ? (void *)result(res) : at;
 	}
-	if ((flags & MAP_FIXED) && manages(addr, len)) {
-		err = engine_forget(preload.e, addr, len);
-		if (err)
-			return (void *)result(err);
+	if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE) && manages(addr, len)) {
+		res = os_mmap(NULL, len, prot, flags & ~MAP_FIXED, fd, off);
+		return (void *)result(put_over(addr, len, res));
 	}
 	return (void *)result(os_mmap(addr, len, prot, flags, fd, off));
 }
@@ -86,19 +133,14 @@ EXPORT void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 	va_list ap;
 	int err;
 
-	if (flags & MREMAP_FIXED) {
+	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
 		va_start(ap, flags);
 		new_addr = va_arg(ap, void *);
 		va_end(ap);
 	}
-	if (old_len && manages(old, old_len)) {
+	if (manages(old, old_len) || ((flags & MREMAP_FIXED) && manages(new_addr, new_len))) {
 		err = engine_mremap(preload.e, old, old_len, new_len, flags, new_addr, &at);
 		return err ? (void *)result(err) : at;
-	}
-	if ((flags & MREMAP_FIXED) && manages(new_addr, new_len)) {
-		err = engine_forget(preload.e, new_addr, new_len);
-		if (err)
-			return (void *)result(err);
 	}
 	return (void *)result(os_mremap(old, old_len, new_len, flags, new_addr));
 }
@@ -125,50 +167,49 @@ EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 		      os_syscall6(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0));
 }
 
-/* madvise(2) on a range with managed parts; 1: the kernel shall hear it too. */
+/* madvise(2), -errno. */
 static int advise(void *addr, size_t len, int advice)
 {
-	struct engine *e = preload.e;
-
+	if (!manages(addr, len))
+		return os_madvise(addr, len, advice);
 	switch (advice) {
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
 	case MADV_DONTNEED:
 	case MADV_FREE:
-		return engine_discard(e, addr, len);
-	case MADV_WILLNEED:
-		return engine_advise(e, addr, len, ENGINE_ADVISE_WILLNEED);
-	case MADV_COLD:
-		return engine_advise(e, addr, len, ENGINE_ADVISE_COLD);
-	case MADV_PAGEOUT:
-		return engine_advise(e, addr, len, ENGINE_ADVISE_PAGEOUT);
-	case MADV_SEQUENTIAL:
-		return engine_advise(e, addr, len, ENGINE_ADVISE_SEQUENTIAL);
-	case MADV_RANDOM:
-		return engine_advise(e, addr, len, ENGINE_ADVISE_RANDOM);
-	case MADV_NORMAL:
-		return engine_advise(e, addr, len, ENGINE_ADVISE_NORMAL);
 	case MADV_DONTFORK:
 	case MADV_DOFORK:
-		return engine_set_dontfork(e, addr, len, advice == MADV_DONTFORK);
-	case MADV_HUGEPAGE:
-	case MADV_NOHUGEPAGE:
 	case MADV_MERGEABLE:
 	case MADV_UNMERGEABLE:
-		return 0; /* managed memory is paged by 4 KiB; KSM would refuse moves */
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_GUARD_INSTALL:
+		return engine_madvise(preload.e, addr, len, advice);
 	case MADV_WIPEONFORK: {
-		int err = engine_release(e, addr, len);
+		/* The child's zeros are the kernel's to make. */
+		int err = engine_release(preload.e, addr, len);
 
-		return err ? err : 1;
+		return err ? err : os_madvise(addr, len, advice);
 	}
 	default:
-		return 1;
+		/*
+		 * POPULATE_READ and _WRITE touch and fault as the program would;
+		 * DONTDUMP, DODUMP, KEEPONFORK and GUARD_REMOVE change no page;
+		 * REMOVE and COLLAPSE are refused for such memory, and numbers
+		 * that do not exist everywhere.
+		 */
+		return os_madvise(addr, len, advice);
 	}
 }
 
 EXPORT int madvise(void *addr, size_t len, int advice)
 {
-	int res = manages(addr, len) ? advise(addr, len, advice) : 1;
-
-	return (int)result(res == 1 ? os_madvise(addr, len, advice) : res);
+	return (int)result(advise(addr, len, advice));
 }
 
 EXPORT int posix_madvise(void *addr, size_t len, int advice)
@@ -176,83 +217,150 @@ EXPORT int posix_madvise(void *addr, size_t len, int advice)
 	/* POSIX_MADV_DONTNEED must not lose data: libc ignores it, so do we. */
 	static const int linux_advice[] = { MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL,
 					    MADV_WILLNEED };
-	int res = 1;
 
 	if (advice == POSIX_MADV_DONTNEED)
 		return 0;
 	if (advice < 0 || advice >= (int)ARRAY_SIZE(linux_advice))
 		return EINVAL;
-	if (manages(addr, len))
-		res = advise(addr, len, linux_advice[advice]);
-	if (res == 1)
-		res = os_madvise(addr, len, linux_advice[advice]);
-	return -res;
+	return -advise(addr, len, linux_advice[advice]);
+}
+
+/* Does the descriptor name this process (or this thread, in which case the answer is
+ * the same: they share their memory)? */
+static bool is_self(int pidfd)
+{
+	char path[64], text[512];
+	const char *p;
+	u64 pid;
+	long n;
+
+	if (pidfd == PIDFD_SELF_THREAD || pidfd == PIDFD_SELF_THREAD_GROUP)
+		return true;
+	fmt_str(path, sizeof(path), "/proc/thread-self/fdinfo/%d", pidfd);
+	n = pidfd < 0 ? -EBADF : os_read_file(path, text, sizeof(text));
+	if (n < 0)
+		return false;
+	p = strstr(text, "\nPid:\t");
+	if (!p)
+		return false;
+	p += 6;
+	n = 0;
+	while (p[n] >= '0' && p[n] <= '9')
+		n++;
+	return !num_parse(p, (size_t)n, &pid) && (int)pid == os_getpid();
+}
+
+/* Own memory, range by range; the kernel stops at the first that it refuses. */
+static long advise_self(const struct iovec *iov, size_t nr, int advice)
+{
+	long done = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		int err = advise(iov[i].iov_base, iov[i].iov_len, advice);
+
+		if (err)
+			return done ? done : err;
+		done += (long)iov[i].iov_len;
+	}
+	return done;
+}
+
+EXPORT ssize_t process_madvise(int pidfd, const struct iovec *iov, size_t nr, int advice,
+			       unsigned int flags)
+{
+	/* Without a range the kernel judges the arguments alone. */
+	long res = os_syscall6(SYS_process_madvise, pidfd, (long)iov, 0, advice, flags, 0);
+
+	if (!preload.ready || res < 0 || nr > IOV_MAX || !is_self(pidfd))
+		res = os_syscall6(SYS_process_madvise, pidfd, (long)iov, (long)nr, advice, flags,
+				  0);
+	else
+		res = advise_self(iov, nr, advice);
+	return result(res);
 }
 
 /* ---- locking -------------------------------------------------------------------- */
 
-static int lock_range(const void *addr, size_t len, int flags)
+/* The pages that [addr, addr + len) touches; false: none, or no such range. */
+static bool touched(const void *addr, size_t len, void **ret_start, size_t *ret_len)
 {
 	u64 start = align_down((u64)addr, PAGE_SIZE);
 	u64 end = align_up((u64)addr + len, PAGE_SIZE);
 
-	if (end > start && manages((void *)start, end - start))
-		return engine_pin(preload.e, (void *)start, end - start);
-	if (flags)
-		return (int)os_syscall(SYS_mlock2, addr, len, flags);
-	return (int)os_syscall(SYS_mlock, addr, len, 0);
+	*ret_start = (void *)start;
+	*ret_len = end - start;
+	return len && end > start && manages(*ret_start, *ret_len);
 }
 
 EXPORT int mlock(const void *addr, size_t len)
 {
-	return (int)result(lock_range(addr, len, 0));
+	void *start;
+	size_t bytes;
+
+	if (touched(addr, len, &start, &bytes))
+		return (int)result(engine_lock(preload.e, start, bytes, 0));
+	return (int)result(os_syscall(SYS_mlock, addr, len, 0));
 }
 
 EXPORT int mlock2(const void *addr, size_t len, unsigned int flags)
 {
-	return (int)result(lock_range(addr, len, (int)flags));
+	void *start;
+	size_t bytes;
+
+	if (!(flags & ~(unsigned int)MLOCK_ONFAULT) && touched(addr, len, &start, &bytes))
+		return (int)result(engine_lock(preload.e, start, bytes, (int)flags));
+	return (int)result(os_syscall(SYS_mlock2, addr, len, flags));
 }
 
 EXPORT int munlock(const void *addr, size_t len)
 {
-	u64 start = align_down((u64)addr, PAGE_SIZE);
-	u64 end = align_up((u64)addr + len, PAGE_SIZE);
+	void *start;
+	size_t bytes;
 
-	if (end > start && manages((void *)start, end - start))
-		return (int)result(engine_unpin(preload.e, (void *)start, end - start));
+	if (touched(addr, len, &start, &bytes))
+		return (int)result(engine_unlock(preload.e, start, bytes, 0));
 	return (int)result(os_syscall(SYS_munlock, addr, len, 0));
 }
 
-/* Never passed on: MCL_FUTURE would populate every sparse mapping to come, and the
- * limit would be a promise nobody can keep (findings 26). */
+/*
+ * Never passed on: MCL_FUTURE would populate every sparse mapping to come, and the
+ * limit would be a promise nobody can keep (findings 26).  What is managed now is
+ * locked; that may be -ENOMEM.
+ */
 EXPORT int mlockall(int flags)
 {
-	if (!preload.ready)
+	if (!preload.ready || !flags || flags == MCL_ONFAULT ||
+	    (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)))
 		return (int)result(os_syscall(SYS_mlockall, flags, 0, 0));
 	if (!(flags & MCL_CURRENT))
 		return 0;
-	return (int)result(engine_pin(preload.e, (void *)PAGE_SIZE, (1ull << 47) - 2 * PAGE_SIZE));
+	return (int)result(
+		engine_lock(preload.e, (void *)PAGE_SIZE, ADDRESS_MAX - PAGE_SIZE,
+			    ENGINE_MANAGED_ONLY | (flags & MCL_ONFAULT ? MLOCK_ONFAULT : 0)));
 }
 
 EXPORT int munlockall(void)
 {
+	int err = 0;
+
 	if (preload.ready)
-		return (int)result(
-			engine_unpin(preload.e, (void *)PAGE_SIZE, (1ull << 47) - 2 * PAGE_SIZE));
-	return (int)result(os_syscall(SYS_munlockall, 0, 0, 0));
+		err = engine_unlock(preload.e, (void *)PAGE_SIZE, ADDRESS_MAX - PAGE_SIZE,
+				    ENGINE_MANAGED_ONLY);
+	return (int)result(err ? err : os_syscall(SYS_munlockall, 0, 0, 0));
 }
 
 EXPORT void *shmat(int id, const void *addr, int flags)
 {
 	struct shmid_ds ds;
-	long res;
+	u64 at = (u64)addr;
 
-	if (addr && (flags & SHM_REMAP) && preload.ready &&
-	    !os_syscall(SYS_shmctl, id, IPC_STAT, &ds) && manages(addr, ds.shm_segsz)) {
-		res = engine_forget(preload.e, (void *)addr, ds.shm_segsz);
-		if (res)
-			return (void *)result(res);
-	}
+	if (flags & SHM_RND)
+		at = align_down(at, PAGE_SIZE);
+	if (at && (flags & SHM_REMAP) && preload.ready &&
+	    !os_syscall(SYS_shmctl, id, IPC_STAT, &ds) && manages((void *)at, ds.shm_segsz))
+		return (void *)result(
+			put_over((void *)at, ds.shm_segsz,
+				 os_syscall(SYS_shmat, id, NULL, flags & ~(SHM_REMAP | SHM_RND))));
 	return (void *)result(os_syscall(SYS_shmat, id, addr, flags));
 }
 
@@ -285,8 +393,24 @@ static bool managed_syscall(long nr, const long *a, long *ret_res)
 	case SYS_munlock:
 		*ret_res = munlock((void *)a[0], (size_t)a[1]);
 		return true;
+	case SYS_mlock2:
+		*ret_res = mlock2((void *)a[0], (size_t)a[1], (unsigned int)a[2]);
+		return true;
 	case SYS_mlockall:
 		*ret_res = mlockall((int)a[0]);
+		return true;
+	case SYS_munlockall:
+		*ret_res = munlockall();
+		return true;
+	case SYS_pkey_mprotect:
+		*ret_res = pkey_mprotect((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
+		return true;
+	case SYS_process_madvise:
+		*ret_res = process_madvise((int)a[0], (void *)a[1], (size_t)a[2], (int)a[3],
+					   (unsigned int)a[4]);
+		return true;
+	case SYS_shmat:
+		*ret_res = (long)shmat((int)a[0], (void *)a[1], (int)a[2]);
 		return true;
 	default:
 		return false;

@@ -137,13 +137,13 @@ int quire_release(struct quire *q, void *addr, size_t len)
 	return err < 0 ? err : end(q, "quire_release", engine_release(q->e, addr, len));
 }
 
-static const enum engine_advice advice_of[] = {
-	[QUIRE_NORMAL] = ENGINE_ADVISE_NORMAL,
-	[QUIRE_WILLNEED] = ENGINE_ADVISE_WILLNEED,
-	[QUIRE_COLD] = ENGINE_ADVISE_COLD,
-	[QUIRE_PAGEOUT] = ENGINE_ADVISE_PAGEOUT,
-	[QUIRE_SEQUENTIAL] = ENGINE_ADVISE_SEQUENTIAL,
-	[QUIRE_RANDOM] = ENGINE_ADVISE_RANDOM,
+static const int advice_of[] = {
+	[QUIRE_NORMAL] = MADV_NORMAL,
+	[QUIRE_WILLNEED] = MADV_WILLNEED,
+	[QUIRE_COLD] = MADV_COLD,
+	[QUIRE_PAGEOUT] = MADV_PAGEOUT,
+	[QUIRE_SEQUENTIAL] = MADV_SEQUENTIAL,
+	[QUIRE_RANDOM] = MADV_RANDOM,
 };
 
 int quire_advise(struct quire *q, void *addr, size_t len, enum quire_advice advice)
@@ -157,7 +157,8 @@ int quire_advise(struct quire *q, void *addr, size_t len, enum quire_advice advi
 		return err;
 	if ((unsigned int)advice >= ARRAY_SIZE(advice_of))
 		return why(-EINVAL, "quire_advise: unknown advice %d", (int)advice);
-	return end(q, "quire_advise", engine_advise(q->e, addr, len, advice_of[advice]));
+	return end(q, "quire_advise",
+		   engine_madvise(q->e, addr, len, advice_of[advice] | ENGINE_MANAGED_ONLY));
 }
 
 int quire_pin(struct quire *q, void *addr, size_t len)

@@ -38,8 +38,10 @@
 	X(visible_before_listed) /* the pte names a page that no list has */                       \
 	X(zeros_ahead_ignore_zap) /* zeros are put ahead of a fault, into such a range */          \
 	X(fault_ignores_zap) /* a fault maps into a range that is being unmapped */                \
+	X(unmap_ignores_zap) /* reclaim takes a page out of such a range */                        \
+	X(readahead_ignores_zap) /* a neighbour is brought into such a range */                    \
 	X(zap_range_torn) /* a fault compares with one end each of two ranges */                   \
-	X(zap_published_late) /* zap_begin() empties ptes before it says so */                     \
+	X(zap_published_late) /* zap_begin() waits for ptes before it says so */                   \
 	X(read_not_tried_again) /* a read that met the cleaner counts as lost bytes */             \
 	X(victim_not_verified) /* writeback believes what it saw on the list */                    \
 	X(victim_listed_again) /* it takes an entry that was freed, reused, listed */              \

@@ -90,34 +90,39 @@ int QUIRE_MUST_CHECK engine_mmap(struct engine *e, struct memcg_id id, void *add
 int QUIRE_MUST_CHECK engine_adopt(struct engine *e, struct memcg_id id, void *addr, size_t len);
 /* munmap(2) of any range with managed parts: forgotten first, then unmapped. */
 int QUIRE_MUST_CHECK engine_munmap(struct engine *e, void *addr, size_t len);
-/* MADV_DONTNEED / MADV_FREE of the managed parts: slots, copies and pages go;
- * unmanaged parts get the same madvise. */
-int QUIRE_MUST_CHECK engine_discard(struct engine *e, void *addr, size_t len);
-/* mremap(2) of a managed range. */
+/*
+ * mremap(2) of a range that is managed, or over one that is (MREMAP_FIXED).  A
+ * source that is managed in parts is -EFAULT.
+ */
 int QUIRE_MUST_CHECK engine_mremap(struct engine *e, void *old, size_t old_len, size_t new_len,
 				   int flags, void *new_addr, void **ret_addr);
 /*
  * The range leaves management with its content: paged in, then forgotten.
- * (mlock, PROT_EXEC, shared or file mapping over it.)  -ENOMEM: does not fit
+ * (PROT_EXEC, MADV_WIPEONFORK.)  -ENOMEM: does not fit
  * in the limit; nothing changed.
  */
 int QUIRE_MUST_CHECK engine_release(struct engine *e, void *addr, size_t len);
-/* MAP_FIXED of something foreign over managed parts: forget them first. */
-int QUIRE_MUST_CHECK engine_forget(struct engine *e, void *addr, size_t len);
-/* The program's own MADV_DONTFORK / MADV_DOFORK on managed memory is kept. */
-int QUIRE_MUST_CHECK engine_set_dontfork(struct engine *e, void *addr, size_t len, bool dontfork);
 
-enum engine_advice {
-	ENGINE_ADVISE_WILLNEED, /* bring in, as far as the limit allows */
-	ENGINE_ADVISE_COLD, /* first in line for reclaim */
-	ENGINE_ADVISE_PAGEOUT, /* reclaim now */
-	ENGINE_ADVISE_SEQUENTIAL, /* large window, drop behind */
-	ENGINE_ADVISE_RANDOM, /* no window */
-	ENGINE_ADVISE_NORMAL,
-};
-int QUIRE_MUST_CHECK engine_advise(struct engine *e, void *addr, size_t len,
-				   enum engine_advice advice);
-/* Resident and not reclaimed until unpinned; counts nest.  -ENOMEM over limit. */
+/* For `advice` and `flags`: the kernel does not hear of parts that are not managed. */
+#define ENGINE_MANAGED_ONLY 0x10000
+
+/*
+ * madvise(2) by its numbers, for those that mean something for managed memory (see
+ * preload/mmap.c); MADV_DONTNEED and its kin: slots, copies and pages go.  The
+ * program's own MADV_DONTFORK is remembered.
+ */
+int QUIRE_MUST_CHECK engine_madvise(struct engine *e, void *addr, size_t len, int advice);
+/* Of the managed parts. */
+int QUIRE_MUST_CHECK engine_discard(struct engine *e, void *addr, size_t len);
+int QUIRE_MUST_CHECK engine_set_dontfork(struct engine *e, void *addr, size_t len, bool dontfork);
+/*
+ * mlock2(2), munlock(2): does not nest.  -ENOMEM: a hole, or over the limit, then the
+ * part that did not fit is not locked.
+ */
+int QUIRE_MUST_CHECK engine_lock(struct engine *e, void *addr, size_t len, int flags);
+int QUIRE_MUST_CHECK engine_unlock(struct engine *e, void *addr, size_t len, int flags);
+/* Resident and not reclaimed until unpinned; counts nest.  -ENOMEM over limit.
+ * Starts the engine. */
 int QUIRE_MUST_CHECK engine_pin(struct engine *e, void *addr, size_t len);
 int QUIRE_MUST_CHECK engine_unpin(struct engine *e, void *addr, size_t len);
 

@@ -309,7 +309,8 @@ static void drop_unforked(struct engine *e)
 		at = r.end;
 		if (!(r.flags & REGION_USER_DONTFORK))
 			continue;
-		zap_begin(&e->fault, &e->request_task, r.start, r.end);
+		zap_begin(&e->fault, r.start, r.end);
+		zap_forget(&e->fault, &e->request_task, r.start, r.end, false);
 		if (region_cut(&e->mm.regions, r.start, r.end))
 			engine_fatal(e, "quire: fork: no room in the region table\n");
 		zap_finish(&e->fault, r.start, r.end);

@@ -5,7 +5,8 @@
  *   engine.c     create, destroy, text, check
  *   start.c      passive -> running: threads, descriptors, adoption
  *   request.c    work handed from application threads to the request thread
- *   aspace.c     mmap, munmap, mremap, madvise and friends
+ *   aspace.c     mmap, munmap, mremap
+ *   advise.c     madvise, mlock, pins, leaving management
  *   group.c      groups, knobs, events, callbacks
  *   fork.c       the two gates, descriptors for the child, the child's restart
  *   ticker.c     100 ms thread: unmanaged memory, timers, watchdog, records
@@ -30,12 +31,11 @@ enum request_op {
 	REQ_MMAP,
 	REQ_ADOPT,
 	REQ_MUNMAP,
-	REQ_DISCARD,
 	REQ_MREMAP,
 	REQ_RELEASE,
-	REQ_FORGET,
-	REQ_DONTFORK,
 	REQ_ADVISE,
+	REQ_LOCK,
+	REQ_UNLOCK,
 	REQ_PIN,
 	REQ_UNPIN,
 	REQ_GROUP_CREATE,
@@ -159,23 +159,32 @@ int engine_adopt_all(struct engine *e);
 void engine_close_all(struct engine *e);
 void engine_set_why(struct engine *e, const char *cause, int err, const char *hint);
 _Noreturn void engine_fatal(void *ctx, const char *reason);
-/* Passive: start when what is mapped could exceed the limit. */
+/* Could what is mapped, and `more` bytes, exceed the limit? */
+bool engine_must_start(struct engine *e, u64 more);
+/* Passive: start if so. */
 int engine_start_if_needed(struct engine *e);
 
-/* ---- aspace.c: the work behind the front door, request thread or passive ------- */
+/* ---- aspace.c, advise.c: the work behind the front door, request thread or passive -- */
 
 s64 aspace_mmap(struct engine *e, struct memcg_id id, u64 addr, u64 len, int prot, int flags,
 		u64 *ret_addr);
 s64 aspace_adopt(struct engine *e, struct memcg_id id, u64 addr, u64 len);
 s64 aspace_munmap(struct engine *e, u64 addr, u64 len);
-s64 aspace_discard(struct engine *e, u64 addr, u64 len);
 s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags, u64 new_addr,
 		  u64 *ret_addr);
 s64 aspace_release(struct engine *e, u64 addr, u64 len);
-s64 aspace_forget(struct engine *e, u64 addr, u64 len);
-s64 aspace_dontfork(struct engine *e, u64 addr, u64 len, bool dontfork);
-s64 aspace_advise(struct engine *e, u64 addr, u64 len, enum engine_advice advice);
+/* advice of madvise(2), or with ENGINE_MANAGED_ONLY; so too flags of mlock2(2). */
+s64 aspace_advise(struct engine *e, u64 addr, u64 len, int advice);
+s64 aspace_lock(struct engine *e, u64 addr, u64 len, int flags);
+s64 aspace_unlock(struct engine *e, u64 addr, u64 len, int flags);
 s64 aspace_pin(struct engine *e, u64 addr, u64 len, bool pin);
+
+/* What both share. */
+bool aspace_running(const struct engine *e);
+s64 aspace_room(struct engine *e, u32 more);
+void aspace_zap_begin(struct engine *e, u64 start, u64 end);
+void aspace_zap_finish(struct engine *e, u64 start, u64 end);
+int aspace_range_call(struct engine *e, u32 op, void *addr, size_t len, u64 extra);
 
 /* ---- group.c ------------------------------------------------------------------- */
 

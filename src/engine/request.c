@@ -119,18 +119,16 @@ static s64 serve_aspace(struct engine *e, struct request *rq)
 		return aspace_adopt(e, (struct memcg_id){ (u32)a[0] }, a[1], a[2]);
 	case REQ_MUNMAP:
 		return aspace_munmap(e, a[0], a[1]);
-	case REQ_DISCARD:
-		return aspace_discard(e, a[0], a[1]);
 	case REQ_MREMAP:
 		return aspace_mremap(e, a[0], a[1], a[2], (int)a[3], a[4], &rq->value);
 	case REQ_RELEASE:
 		return aspace_release(e, a[0], a[1]);
-	case REQ_FORGET:
-		return aspace_forget(e, a[0], a[1]);
-	case REQ_DONTFORK:
-		return aspace_dontfork(e, a[0], a[1], a[2]);
 	case REQ_ADVISE:
-		return aspace_advise(e, a[0], a[1], (enum engine_advice)a[2]);
+		return aspace_advise(e, a[0], a[1], (int)a[2]);
+	case REQ_LOCK:
+		return aspace_lock(e, a[0], a[1], (int)a[2]);
+	case REQ_UNLOCK:
+		return aspace_unlock(e, a[0], a[1], (int)a[2]);
 	case REQ_PIN:
 	case REQ_UNPIN:
 		return aspace_pin(e, a[0], a[1], rq->op == REQ_PIN);

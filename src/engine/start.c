@@ -213,11 +213,15 @@ static u64 start_threshold(struct engine *e)
 	return limit - limit / 8 > 2 * MIB ? limit - limit / 8 - 2 * MIB : 0;
 }
 
-int engine_start_if_needed(struct engine *e)
+bool engine_must_start(struct engine *e, u64 more)
 {
 	if (engine_running(e))
-		return 0;
-	if ((e->flags & ENGINE_LAZY) && atomic64_peek(&e->mm.regions.bytes) <= start_threshold(e))
-		return 0;
-	return engine_start(e);
+		return false;
+	return !(e->flags & ENGINE_LAZY) ||
+	       atomic64_peek(&e->mm.regions.bytes) + more > start_threshold(e);
+}
+
+int engine_start_if_needed(struct engine *e)
+{
+	return engine_must_start(e, 0) ? engine_start(e) : 0;
 }

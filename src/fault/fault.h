@@ -83,11 +83,6 @@ struct fault {
 	void (*fatal)(void *ctx, const char *reason); /* (C) does not return */
 	void *fatal_ctx;
 
-	/* Range whose ptes are being taken out of use; faults there are dropped and
-	 * woken at the end.  One at a time: the request thread does all of them. */
-	struct atomic32 zap_seq; /* odd: zap_start and zap_end hold */
-	struct atomic64 zap_start, zap_end; /* change while zap_seq is even */
-
 	struct mutex wait_lock; /* rank LEAF */
 	struct xtable waiting; /* of struct waiting_fault */
 	struct ilist wait_memory; /* (wait_lock) in order of arrival */
@@ -148,15 +143,16 @@ u64 fault_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
 /* ---- changing what addresses hold (zap.c, adopt.c, populate.c) ------------------ */
 
 /*
- * Take every pte of [start, end) out of use: pages uncharged, slots dropped.
- * Faults there wait until zap_finish().  Between the two the caller tells the
- * kernel (munmap, MADV_DONTNEED).  Request thread only.
+ * zap_begin: from here on nobody touches what is in [start, end): faults there wait,
+ * reclaim leaves its pages alone.  The caller makes its system call (munmap,
+ * MADV_DONTNEED), which may fail: nothing is lost yet.
+ * zap_forget: it did not fail; the ptes of a part of the range become NONE, pages
+ * are uncharged, slots dropped.  keep_pins: the addresses stay managed.
+ * zap_finish: faults go on.  Request thread only.
  */
-void zap_begin(struct fault *f, struct task *t, u64 start, u64 end);
+void zap_begin(struct fault *f, u64 start, u64 end);
+void zap_forget(struct fault *f, struct task *t, u64 start, u64 end, bool keep_pins);
 void zap_finish(struct fault *f, u64 start, u64 end);
-/* Is addr in the range being zapped?  "No" stays true for the holder of its pte
- * until zap_begin() has waited for that pte. */
-bool zap_covers(const struct fault *f, u64 addr);
 
 /* Register [r->start, r->end) and take over what is present there (charged by
  * force).  0 or the pager's error, then nothing is registered. */

@@ -61,7 +61,8 @@ static bool add_fresh(struct fault_ctx *c, struct fresh_run *run, u64 addr)
 		return false;
 	/* zap_begin() steps over an unlocked NONE: asked before the lock, the answer
 	 * would be none (as in serve_locked()). */
-	if (pte_type(pte) != PTE_NONE || (zap_covers(f, addr) && !MUTANT(zeros_ahead_ignore_zap)) ||
+	if (pte_type(pte) != PTE_NONE ||
+	    (mm_zapping(f->mm, addr) && !MUTANT(zeros_ahead_ignore_zap)) ||
 	    memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 		goto unlock;
 	page = page_alloc(&f->mm->pages, addr >> PAGE_SHIFT, c->objcg.v);
@@ -121,7 +122,8 @@ static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind 
 
 	if (!pte || pte_type(pte) != PTE_SWAP || !pte_trylock(pte))
 		return NULL;
-	if (pte_type(pte) == PTE_SWAP) {
+	if (pte_type(pte) == PTE_SWAP &&
+	    (!mm_zapping(f->mm, addr) || MUTANT(readahead_ignores_zap))) {
 		struct slot_id slot = { pte_index(pte) };
 
 		*ret_kind = where_kind(slot_at(f->swap, slot)->where); /* a hint */
@@ -166,8 +168,6 @@ void fault_readahead(struct fault_ctx *c)
 		enum slot_kind kind = SLOT_FREE;
 		struct pte *pte;
 
-		if (zap_covers(f, addr))
-			break;
 		pte = lock_neighbour(c, addr, &kind);
 		if (!pte)
 			break;

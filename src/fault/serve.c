@@ -293,7 +293,7 @@ static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
 {
 	/* zap_begin() publishes its range before it walks the ptes and waits for
 	 * every locked one; so either we see the range, or it sees our result. */
-	if (zap_covers(c->f, c->addr) && !MUTANT(fault_ignores_zap)) {
+	if (mm_zapping(c->f->mm, c->addr) && !MUTANT(fault_ignores_zap)) {
 		pte_unlock(pte);
 		c->kind = FAULT_DUP;
 		return FAULT_DONE; /* zap_finish() wakes */

@@ -2,11 +2,13 @@
 /*
  * zap.c - the program gives memory back: munmap, MADV_DONTNEED, mremap.
  *
- * The engine forgets a range before the kernel does (findings 11).  Between
- * zap_begin() and zap_finish() no fault in the range is served: the range is
- * published first, then every pte that is not an unlocked NONE is locked and
- * emptied; a fault that locked its pte before the publication is waited for, one
- * after it sees the range and leaves.
+ * A system call that changes mappings may fail, and then every byte must still be
+ * there; but while it runs, and until the ptes are emptied, an address may already
+ * hold something else.  So between zap_begin() and zap_finish() nobody acts on a
+ * pte of the range: the range is published first, then every pte that is locked at
+ * that moment is waited for; whoever locks one later sees the range and leaves
+ * (mm_zapping()).  Inside, the kernel is asked, and only then zap_forget() empties
+ * the ptes: no fault and no reclaim ever meets a pte that outlived its mapping.
  * Whoever owns a page or a slot at that moment finds a note (page_kill(),
  * slot_drop()) and frees it: nobody waits for reclaim.
  */
@@ -32,7 +34,7 @@ static void zap_present(struct fault *f, struct task *t, struct page_id id)
 	memcg_uncharge(f->tree, &t->stock, o, 1);
 }
 
-static void zap_pte(struct fault *f, struct task *t, struct pte *pte)
+static void zap_pte(struct fault *f, struct task *t, struct pte *pte, bool keep_pins)
 {
 	pte_lock(pte);
 	switch (pte_type(pte)) {
@@ -46,60 +48,62 @@ static void zap_pte(struct fault *f, struct task *t, struct pte *pte)
 	case PTE_POISONED:
 		break;
 	}
-	pte_set_pins(pte, 0);
+	if (!keep_pins)
+		pte_set_pins(pte, 0);
 	pte_unlock_to(pte, PTE_NONE, 0);
 }
 
-void zap_begin(struct fault *f, struct task *t, u64 start, u64 end)
+void zap_begin(struct fault *f, u64 start, u64 end)
+{
+	struct zap_range *zap = &f->mm->zap;
+	struct pte *pte;
+
+	quire_assert(!(atomic32_peek(&zap->seq) & 1));
+	atomic64_store(&zap->start, start);
+	atomic64_store(&zap->end, end);
+	/* A full barrier: published before any pte is looked at (pairs with the CAS
+	 * that locks a pte and the load in mm_zapping() after it). */
+	if (!MUTANT(zap_published_late))
+		atomic32_fetch_add(&zap->seq, 1);
+	for (u64 addr = start; (pte = page_table_next(&f->mm->ptes, &addr, end));
+	     addr += PAGE_SIZE) {
+		if (!(atomic32_load(&pte->lo) & PTE_LOCK))
+			continue;
+		pte_lock(pte);
+		pte_unlock(pte);
+	}
+	if (MUTANT(zap_published_late))
+		atomic32_fetch_add(&zap->seq, 1);
+}
+
+void zap_forget(struct fault *f, struct task *t, u64 start, u64 end, bool keep_pins)
 {
 	struct pte *pte;
 
-	quire_assert(!(atomic32_peek(&f->zap_seq) & 1));
-	atomic64_store(&f->zap_start, start);
-	atomic64_store(&f->zap_end, end);
-	/* A full barrier: published before any pte is looked at (pairs with the CAS
-	 * of pte_lock_fault() and the load in zap_covers()). */
-	if (!MUTANT(zap_published_late))
-		atomic32_fetch_add(&f->zap_seq, 1);
 	for (u64 addr = start; (pte = page_table_next(&f->mm->ptes, &addr, end)); addr += PAGE_SIZE)
 		if (atomic32_load(&pte->lo))
-			zap_pte(f, t, pte);
-	if (MUTANT(zap_published_late))
-		atomic32_fetch_add(&f->zap_seq, 1);
+			zap_pte(f, t, pte, keep_pins);
 	memcg_drain_stock(f->tree, &t->stock);
 }
 
 void zap_finish(struct fault *f, u64 start, u64 end)
 {
-	quire_assert(atomic32_fetch_add(&f->zap_seq, 1) & 1);
+	quire_assert(atomic32_fetch_add(&f->mm->zap.seq, 1) & 1);
 	for (u32 q = 0; q < f->mm->pager.nr_queues; q++)
 		f->mm->pager.ops->wake(&f->mm->pager, q, start, end - start);
 }
 
-/* The two ends of one range, never one end each of two: a fault outside that
- * took itself for inside would be left for zap_finish() to wake, which does not. */
-bool zap_covers(const struct fault *f, u64 addr)
-{
-	for (;;) {
-		u32 seq = atomic32_load(&f->zap_seq);
-		u64 start, end;
-
-		if (likely(!(seq & 1)))
-			return false;
-		start = atomic64_load(&f->zap_start);
-		end = atomic64_load(&f->zap_end);
-		if (atomic32_load(&f->zap_seq) == seq || MUTANT(zap_range_torn))
-			return addr >= start && addr < end;
-	}
-}
-
+/* The lock first: a fault may be finishing what it began before the gates closed. */
 static void move_pte(struct fault *f, struct pte *from, struct pte *to, u64 to_addr)
 {
-	u32 index = pte_index(from), pins = pte_pins(from);
-	enum pte_type type = pte_type(from);
+	enum pte_type type;
+	u32 index, pins;
 
 	pte_lock(from);
 	pte_lock(to);
+	type = pte_type(from);
+	index = pte_index(from);
+	pins = pte_pins(from);
 	if (type == PTE_PRESENT)
 		page_at(&f->mm->pages, (struct page_id){ index })->vpn = to_addr >> PAGE_SHIFT;
 	pte_set_pins(to, pins);
@@ -117,7 +121,8 @@ int zap_move_ptes(struct fault *f, u64 old, u64 to, u64 len)
 		u64 to_addr = to + (addr - old);
 		struct pte *dst;
 
-		if (pte_type(from) == PTE_NONE)
+		/* Only a hint for what is locked: move_pte() looks again. */
+		if (!atomic32_load(&from->lo))
 			continue;
 		dst = page_table_get(&f->mm->ptes, to_addr);
 		if (!dst)

@@ -114,6 +114,16 @@ static int ensure_room(struct region_table *t, u32 more)
 	return xtable_reserve(&t->memory, min_of(need + 64, REGION_MAX + 1));
 }
 
+int region_reserve(struct region_table *t, u32 more)
+{
+	int err;
+
+	mutex_lock(&t->lock);
+	err = ensure_room(t, more);
+	mutex_unlock(&t->lock);
+	return err;
+}
+
 static void insert_at(struct region_table *t, u32 i, const struct region *r)
 {
 	u32 nr = atomic32_peek(&t->nr);

@@ -18,6 +18,7 @@ enum region_flags {
 	REGION_RANDOM = 4, /* advice: no window */
 	REGION_REGISTERED = 8, /* known to the pager */
 	REGION_HEAP = 16, /* the allocator's: MADV_FREE and purge are ours to time */
+	REGION_LOCKED = 32, /* mlock(2): what is in does not leave */
 };
 
 /* A copy of a region: valid as an answer, not as a handle. */
@@ -51,6 +52,9 @@ bool region_find(const struct region_table *t, u64 addr, struct region *ret);
 bool region_next(const struct region_table *t, u64 addr, struct region *ret);
 bool region_overlaps(const struct region_table *t, u64 start, u64 end);
 
+/* Room for `more` further ranges, so that changes that make no more cannot fail.  A cut
+ * or a change of flags makes two at most.  -ENOSPC. */
+int QUIRE_MUST_CHECK region_reserve(struct region_table *t, u32 more);
 /* -EEXIST overlap, -ENOSPC too many.  Merges with equal neighbours. */
 int QUIRE_MUST_CHECK region_add(struct region_table *t, const struct region *r);
 /* Cut [start, end) out of every region; splits where needed.  -ENOSPC: a split

@@ -52,7 +52,8 @@ static struct pte *lock_page_pte(struct reclaim *r, struct page_id id)
 
 	if (!pte || !pte_trylock(pte))
 		return NULL;
-	if ((pte_type(pte) == PTE_PRESENT && pte_index(pte) == id.v && !pte_pins(pte)) ||
+	if ((pte_type(pte) == PTE_PRESENT && pte_index(pte) == id.v && !pte_pins(pte) &&
+	     (!mm_zapping(r->mm, page_addr(page)) || MUTANT(unmap_ignores_zap))) ||
 	    MUTANT(unmap_does_not_ask_again))
 		return pte;
 	pte_unlock(pte);
@@ -69,6 +70,12 @@ static u32 gather_run(struct reclaim *r, const struct page_id *pages, u32 nr, st
 	run->addr = page_addr(page_of(r, pages[0]));
 	if (!region_find(&r->mm->regions, run->addr, &region)) {
 		put_back(r, pages[0], MEMCG_STAT_PGROTATED);
+		return 1;
+	}
+	if (region.flags & REGION_LOCKED) {
+		/* mlock(2): aside until a rescue asks again. */
+		atomic32_fetch_or(&page_of(r, pages[0])->flags, PG_UNEVICTABLE);
+		put_back(r, pages[0], MEMCG_STAT_PGPINNED);
 		return 1;
 	}
 	run->queue = region.queue;

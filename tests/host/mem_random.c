@@ -235,13 +235,23 @@ static void say(const char *what, unsigned int from, unsigned int nr, int arg, l
 {
 	if (mixed)
 		return;
-	printf("%lu %s %u+%u %d: %s\n", op_nr, what, from, nr, arg, res == -1 ? strerror(errno) : "ok");
+	printf("%lu %s %u+%u %d: %s\n", op_nr, what, from, nr, arg,
+	       res == -1 ? strerror(errno) : "ok");
 }
 
 /* ---- operations --------------------------------------------------------------------- */
 
-static const int prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE,
-			     PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC };
+/* What cannot leave must be little, or no limit can hold: executable and locked
+ * memory, and what is not writable. */
+#define RESIDENT_PAGES 6u
+#define READ_ONLY_PAGES 96u
+
+static const int prots[] = { PROT_NONE,
+			     PROT_READ,
+			     PROT_READ | PROT_WRITE,
+			     PROT_READ | PROT_WRITE,
+			     PROT_READ | PROT_WRITE,
+			     PROT_READ | PROT_WRITE | PROT_EXEC };
 
 static void do_mmap(void)
 {
@@ -251,19 +261,25 @@ static void do_mmap(void)
 	void *p;
 
 	pick_range(&from, &nr);
+	if (prot & PROT_EXEC)
+		nr = 1 + nr % RESIDENT_PAGES;
+	else if (!(prot & PROT_WRITE))
+		nr = 1 + nr % READ_ONLY_PAGES;
+	if (from + nr > NR_PAGES)
+		from = NR_PAGES - nr;
 	if (rnd(5) == 0) {
 		kind = (enum kind)(SHARED + rnd(3));
 		flags = kind == FILE_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
 		if (kind == SHARED)
 			flags |= MAP_ANONYMOUS;
-		else if (nr > FILE_PAGES / 2)
-			nr = 1 + rnd(FILE_PAGES / 2);
+		else if (nr > FILE_PAGES / 4)
+			nr = 1 + rnd(FILE_PAGES / 4);
 		file_page = kind == SHARED ? 0 : rnd(FILE_PAGES - nr + 1);
 	}
 	flags |= rnd(4) ? 0 : MAP_NORESERVE;
 	flags |= rnd(8) || kind != ANON ? 0 : MAP_POPULATE;
-	p = mmap(at(from), nr * PAGE, prot, flags | MAP_FIXED,
-		 flags & MAP_ANONYMOUS ? -1 : file_fd, (long)(file_page * PAGE));
+	p = mmap(at(from), nr * PAGE, prot, flags | MAP_FIXED, flags & MAP_ANONYMOUS ? -1 : file_fd,
+		 (long)(file_page * PAGE));
 	say("mmap", from, nr, flags | prot << 24, (long)p);
 	if (p == MAP_FAILED)
 		return;
@@ -290,6 +306,12 @@ static void do_mprotect(void)
 	int res, prot = prots[rnd(6)];
 
 	pick_range(&from, &nr);
+	if (prot & PROT_EXEC)
+		nr = 1 + nr % RESIDENT_PAGES;
+	else if (!(prot & PROT_WRITE))
+		nr = 1 + nr % READ_ONLY_PAGES;
+	if (from + nr > NR_PAGES)
+		from = NR_PAGES - nr;
 	res = mprotect(at(from), nr * PAGE, prot);
 	say("mprotect", from, nr, prot, res);
 	split_map(from, nr);
@@ -329,9 +351,12 @@ static void do_discard(int advice)
 
 static void do_advise(void)
 {
-	static const int hints[] = { MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL,    MADV_WILLNEED,
-				     MADV_COLD,	    MADV_PAGEOUT, MADV_POPULATE_READ, 77,
-				     MADV_KEEPONFORK, MADV_DOFORK, MADV_DONTFORK, MADV_PAGEOUT, MADV_COLD };
+	static const int hints[] = {
+		MADV_NORMAL,	 MADV_RANDOM,  MADV_SEQUENTIAL,	   MADV_WILLNEED,
+		MADV_COLD,	 MADV_PAGEOUT, MADV_POPULATE_READ, 77,
+		MADV_KEEPONFORK, MADV_DOFORK,  MADV_DONTFORK,	   MADV_PAGEOUT,
+		MADV_COLD
+	};
 	unsigned int from, nr;
 	int res, advice = hints[rnd(sizeof(hints) / sizeof(hints[0]))];
 
@@ -373,12 +398,13 @@ static void do_lock(void)
 	int res;
 
 	pick_range(&from, &nr);
-	nr = 1 + nr % 48;
+	nr = 1 + nr % RESIDENT_PAGES;
 	if (from + nr > NR_PAGES)
 		return;
 	/* PROT_NONE and guards make the call fail half way */
 	for (unsigned int n = from; n < from + nr; n++)
-		if (lock && (model[n].kind == NOTHING || !(model[n].prot & PROT_READ) || model[n].guard))
+		if (lock &&
+		    (model[n].kind == NOTHING || !(model[n].prot & PROT_READ) || model[n].guard))
 			return;
 	res = lock ? mlock(at(from), nr * PAGE) : munlock(at(from), nr * PAGE);
 	say(lock ? "mlock" : "munlock", from, nr, 0, res);
@@ -615,6 +641,7 @@ int main(int argc, char **argv)
 		if (write(file_fd, page, PAGE) != (ssize_t)PAGE)
 			wrong("set-up");
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (mmap(WINDOW, NR_PAGES * PAGE, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != WINDOW)
 		wrong("the window is taken");

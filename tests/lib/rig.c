@@ -243,8 +243,9 @@ void rig_zap(struct rig *r, u32 t, u32 page, u32 nr)
 	struct fault *f = &r->e->fault;
 	u64 start = fake_addr(page), end = start + (u64)nr * PAGE_SIZE;
 
-	zap_begin(f, &r->task[t], start, end);
+	zap_begin(f, start, end);
 	fake_forget(&r->e->mm.pager, start, nr);
+	zap_forget(f, &r->task[t], start, end, false);
 	memset(&r->want[page], 0, nr * sizeof(r->want[0]));
 	zap_finish(f, start, end);
 }

@@ -260,8 +260,8 @@ TEST(pin_and_advise)
 	for (u64 i = 0; i < nr; i++)
 		fill(p + i * 512, i, 0);
 	ASSERT_OK(engine_pin(e, mem, 64 * PAGE_SIZE));
-	ASSERT_OK(engine_advise(e, mem, nr * PAGE_SIZE, ENGINE_ADVISE_PAGEOUT));
-	ASSERT_OK(engine_advise(e, p + 1024 * 512, 128 * PAGE_SIZE, ENGINE_ADVISE_WILLNEED));
+	ASSERT_OK(engine_madvise(e, mem, nr * PAGE_SIZE, MADV_PAGEOUT));
+	ASSERT_OK(engine_madvise(e, p + 1024 * 512, 128 * PAGE_SIZE, MADV_WILLNEED));
 	for (u64 i = 0; i < nr; i++)
 		verify(p + i * 512, i, 0);
 	ASSERT_OK(engine_unpin(e, mem, 64 * PAGE_SIZE));
