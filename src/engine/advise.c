@@ -215,7 +215,16 @@ static s64 unlock_gap(struct walk *w, u64 start, u64 end)
 
 static s64 unlock_part(struct walk *w, const struct region *r, u64 start, u64 end)
 {
-	return r->flags & REGION_LOCKED ? set_flags(w->e, start, end, 0, REGION_LOCKED) : 0;
+	struct engine *e = w->e;
+	s64 err;
+
+	if (!(r->flags & REGION_LOCKED))
+		return 0;
+	err = set_flags(e, start, end, 0, REGION_LOCKED);
+	/* Reclaim had put its pages aside. */
+	if (!err && aspace_running(e))
+		populate_cool(&e->fault, &e->request_task, start, end, false);
+	return err;
 }
 
 s64 aspace_unlock(struct engine *e, u64 addr, u64 len, int flags)

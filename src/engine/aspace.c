@@ -74,14 +74,13 @@ static void forget(struct engine *e, u64 start, u64 end)
 
 /* Record a mapping that exists; registered too when the engine runs.  aspace_room(1)
  * was asked.  On failure the range is not managed. */
-static s64 add_region(struct engine *e, struct memcg_id id, u64 start, u64 len)
+static s64 add_region(struct engine *e, struct memcg_id id, u64 start, u64 len, u16 queue)
 {
-	struct region r = { .start = start, .end = start + len };
+	struct region r = { .start = start, .end = start + len, .queue = queue };
 	int err = objcg_get(e->tree, id, &r.objcg);
 
 	if (err)
 		return err == -ENOSPC ? -ENOMEM : err;
-	r.queue = next_queue(e);
 	if (aspace_running(e))
 		r.flags |= REGION_REGISTERED;
 	err = region_add(&e->mm.regions, &r);
@@ -107,10 +106,15 @@ s64 aspace_mmap(struct engine *e, struct memcg_id id, u64 addr, u64 len, int pro
 {
 	bool fixed = flags & MAP_FIXED;
 	s64 err = aspace_room(e, 3);
+	struct region r;
+	u16 queue;
 	long p;
 
 	if (err)
 		return err;
+	/* Pieces of one reservation are one mapping to the program (mremap), so they must
+	 * be able to be one to the kernel: of one userfaultfd. */
+	queue = fixed && region_find(&e->mm.regions, addr, &r) ? r.queue : next_queue(e);
 	if (fixed)
 		aspace_zap_begin(e, addr, addr + len);
 	/* MAP_POPULATE would fill memory no limit has agreed to. */
@@ -118,7 +122,7 @@ s64 aspace_mmap(struct engine *e, struct memcg_id id, u64 addr, u64 len, int pro
 	if (p >= 0 && fixed)
 		forget(e, addr, addr + len);
 	if (p >= 0)
-		err = add_region(e, id, (u64)p, len);
+		err = add_region(e, id, (u64)p, len, queue);
 	if (fixed)
 		aspace_zap_finish(e, addr, addr + len);
 	if (p < 0)
@@ -139,7 +143,7 @@ s64 aspace_adopt(struct engine *e, struct memcg_id id, u64 addr, u64 len)
 		return err;
 	if (region_overlaps(&e->mm.regions, addr, addr + len))
 		return -EEXIST;
-	return add_region(e, id, addr, len);
+	return add_region(e, id, addr, len, next_queue(e));
 }
 
 s64 aspace_munmap(struct engine *e, u64 addr, u64 len)
