@@ -12,7 +12,9 @@
  * arenas' unused dirty pages on the caller's thread, since an engine thread has none
  * of libc's thread state.
  *
- * With --malloc=none everything goes to libc's own allocator.
+ * With --malloc=none everything goes to libc's own allocator, from the first block
+ * on: the loader and other libraries allocate before our constructor has read the
+ * settings, and a block must go back where it came from.
  */
 #include "preload.h"
 
@@ -29,11 +31,12 @@
 /*
  * One automatic arena, which is arena 0.  A tenth of jemalloc's usual decay: dirty
  * pages of a group that is short are reclaim's first victims anyway.  abort_conf is
- * off: this string is ours, the program's MALLOC_CONF is not read.
+ * off: this string is ours, the program's MALLOC_CONF is not read.  realloc(p, 0)
+ * frees, as glibc's does.
  */
 const char *qje_malloc_conf = "narenas:1,percpu_arena:disabled,background_thread:false,"
 			      "metadata_thp:disabled,thp:never,dirty_decay_ms:1000,"
-			      "muzzy_decay_ms:0,retain:true";
+			      "muzzy_decay_ms:0,retain:true,zero_realloc:free";
 
 #define ARENAS_MAX 4u
 
@@ -127,9 +130,50 @@ static inline void before(void)
 	}
 }
 
+/* ---- whose allocator ----------------------------------------------------------------- */
+
+enum owner { OWNER_UNKNOWN, OWNER_JEMALLOC, OWNER_LIBC };
+
+/* (A) settled at the first call, by whoever comes first; every caller finds the same. */
+static struct atomic32 owner;
+
+/* The loader's: where the kernel put argc.  environ does not exist this early. */
+extern void *__libc_stack_end;
+
+/* Does QUIRE_RUN (init.c) say malloc=none?  Its values hold no ';' and no '='. */
+static bool says_none(const char *run)
+{
+	static const char none[] = "malloc=none";
+
+	while (*run) {
+		size_t n = 0;
+
+		while (run[n] && run[n] != ';')
+			n++;
+		if (n == sizeof(none) - 1 && !memcmp(run, none, n))
+			return true;
+		run += n + (run[n] == ';');
+	}
+	return false;
+}
+
+static enum owner settle_owner(void)
+{
+	long *argc = __libc_stack_end;
+	const char *run = os_env((char **)(argc + 1) + *argc + 1, "QUIRE_RUN");
+	enum owner who = run && says_none(run) ? OWNER_LIBC : OWNER_JEMALLOC;
+
+	atomic32_store(&owner, who);
+	return who;
+}
+
 static inline bool use_libc(void)
 {
-	return unlikely(preload.ready && !preload.manage_malloc);
+	enum owner who = (enum owner)atomic32_peek(&owner);
+
+	if (unlikely(who == OWNER_UNKNOWN))
+		who = settle_owner();
+	return unlikely(who == OWNER_LIBC);
 }
 
 EXPORT void *malloc(size_t size)
@@ -150,10 +194,16 @@ EXPORT void *calloc(size_t nr, size_t size)
 
 EXPORT void *realloc(void *p, size_t size)
 {
+	void *grown;
+
 	if (use_libc())
 		return __libc_realloc(p, size);
 	before();
-	return qje_realloc(p, size);
+	grown = qje_realloc(p, size);
+	/* jemalloc leaves it as it was when there is a block already. */
+	if (unlikely(!grown && size))
+		errno = ENOMEM;
+	return grown;
 }
 
 EXPORT void free(void *p)
@@ -171,14 +221,20 @@ static bool bad_alignment(size_t align)
 	return !align || (align & (align - 1));
 }
 
+/* As glibc's: what is no power of two is rounded up to one. */
 EXPORT void *memalign(size_t align, size_t size)
 {
+	size_t power = 16;
+
 	if (use_libc())
 		return __libc_memalign(align, size);
-	if (bad_alignment(align)) {
+	if (align > SIZE_MAX / 2 + 1) {
 		errno = EINVAL;
 		return NULL;
 	}
+	while (power < align)
+		power <<= 1;
+	align = power;
 	before();
 	return qje_aligned_alloc(align, size);
 }
