@@ -44,6 +44,10 @@ long uffd_put_result(struct pager *p, u32 q, u64 addr, long res, u32 flags);
 
 long uffd_copy_in(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32 flags);
 long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags);
+/* Protecting wakes nobody; unprotecting wakes the stores that wait. */
+int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on);
+/* Best effort: what cannot be made writable has just left our descriptor. */
+void uffd_unprotect(struct pager *p, u32 q, u64 addr, u32 nr);
 int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len);
 int uffd_poison(struct pager *p, u32 q, u64 addr);
 int uffd_drop(struct pager *p, u64 addr, u64 len);

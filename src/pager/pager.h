@@ -117,7 +117,7 @@ struct pager {
 	struct pager_caps caps; /* (C) */
 	u32 nr_queues; /* (C) */
 	int dev_fd; /* (C) kept for forks, -1 none */
-	int mem_fd; /* (C) /proc/self/mem (uffd_copy) or -1 */
+	int mem_fd; /* (C) /proc/self/mem or -1 */
 	int pagemap_fd; /* (C) or -1: scan() asks mincore(2) */
 	int frame_uffd; /* (C) the frames' own, nobody reads it */
 	int uffd[PAGER_MAX_QUEUES]; /* (C) */

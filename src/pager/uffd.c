@@ -289,6 +289,34 @@ long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags)
 	return done;
 }
 
+int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on)
+{
+	struct uffdio_writeprotect arg = { .range = { addr, (u64)nr << PAGE_SHIFT } };
+	u32 tries = 0;
+	int err;
+
+	arg.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+	do {
+		err = failpoint(on ? "uffd_protect" : "uffd_unprotect");
+		if (!err)
+			err = os_ioctl(p->uffd[q], UFFDIO_WRITEPROTECT, &arg);
+	} while (err == -EAGAIN && uffd_try_again(p, &tries));
+	return err;
+}
+
+/*
+ * Page by page if the range is being cut up: where a page cannot
+ * be made writable it has just left our descriptor, protection included.
+ */
+void uffd_unprotect(struct pager *p, u32 q, u64 addr, u32 nr)
+{
+	if (!nr || !uffd_protect(p, q, addr, nr, false))
+		return;
+	for (u32 i = 0; i < nr; i++)
+		(void)uffd_protect(p, q, addr + (u64)i * PAGE_SIZE, 1, false);
+	uffd_wake(p, q, addr, (u64)nr << PAGE_SHIFT);
+}
+
 int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len)
 {
 	struct uffdio_range range = { addr, len };

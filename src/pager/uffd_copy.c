@@ -71,35 +71,6 @@ static int copy_add_frames(struct pager *p, void *base, u64 len)
 	return uffd_no_huge_pages((u64)base, len);
 }
 
-/* Protecting wakes nobody; unprotecting wakes the stores that wait. */
-static int protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on)
-{
-	struct uffdio_writeprotect arg = { .range = { addr, (u64)nr << PAGE_SHIFT } };
-	u32 tries = 0;
-	int err;
-
-	arg.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
-	do {
-		err = failpoint(on ? "uffd_protect" : "uffd_unprotect");
-		if (!err)
-			err = os_ioctl(p->uffd[q], UFFDIO_WRITEPROTECT, &arg);
-	} while (err == -EAGAIN && uffd_try_again(p, &tries));
-	return err;
-}
-
-/*
- * Best effort, page by page if the range is being cut up: where a page cannot
- * be made writable it has just left our descriptor, protection included.
- */
-static void unprotect(struct pager *p, u32 q, u64 addr, u32 nr)
-{
-	if (!nr || !protect(p, q, addr, nr, false))
-		return;
-	for (u32 i = 0; i < nr; i++)
-		protect(p, q, addr + (u64)i * PAGE_SIZE, 1, false);
-	uffd_wake(p, q, addr, (u64)nr << PAGE_SHIFT);
-}
-
 /*
  * Step 2: pages read into the frames from the front (>= 1), or the error of the
  * first.  One plain pread(2): it tells how many pages precede the missing one,
@@ -149,7 +120,7 @@ static long drop_pages(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 /* Steps 1 to 4 for a run. */
 static long take_run(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 {
-	long n = protect(p, q, addr, nr, true);
+	long n = uffd_protect(p, q, addr, nr, true);
 	u32 done;
 
 	if (n)
@@ -163,7 +134,7 @@ static long take_run(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 	if (done < nr) {
 		u64 rest = (u64)done << PAGE_SHIFT;
 
-		unprotect(p, q, addr + rest, nr - done);
+		uffd_unprotect(p, q, addr + rest, nr - done);
 		uffd_drop_frames(p, (u8 *)frame + rest, (u64)(nr - done) << PAGE_SHIFT);
 	}
 	return n;

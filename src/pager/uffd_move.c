@@ -17,6 +17,12 @@
  * MADV_POPULATE_WRITE and process_vm_writev(2) do wait.  touch_for_write() does
  * not; see there.
  *
+ * MOVE also refuses a page of a mapping that is not writable at the moment (EINVAL),
+ * which would make sealed data of more than the limit impossible.  Nobody stores to it,
+ * so it may be copied and dropped, write-protected meanwhile against an mprotect(2)
+ * that comes in between: take_read_only().  A device that a pin from before the
+ * mprotect lets write there is not seen.
+ *
  * Entry points: pager_uffd_move.
  *
  * Invariants: each page is in exactly one of the two places whatever fails; a
@@ -27,7 +33,9 @@
 #include "pager/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "base/assert.h"
@@ -60,7 +68,12 @@ static int touch_for_write(u64 addr)
 
 static int move_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
-	return uffd_open(p, nr_queues, dev_fd, 0);
+	int err = uffd_open(p, nr_queues, dev_fd, p->caps.wp ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : 0);
+
+	/* Refused after setuid(2): then what is not writable stays. */
+	if (!err && p->caps.wp)
+		p->mem_fd = os_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+	return err;
 }
 
 static int move_add_range(struct pager *p, u32 q, u64 addr, u64 len)
@@ -69,7 +82,10 @@ static int move_add_range(struct pager *p, u32 q, u64 addr, u64 len)
 
 	quire_assert(q < p->nr_queues);
 	err = uffd_no_huge_pages(addr, len);
-	return err ? err : uffd_register(p->uffd[q], addr, len, UFFDIO_REGISTER_MODE_MISSING);
+	return err ? err :
+		     uffd_register(p->uffd[q], addr, len,
+				   UFFDIO_REGISTER_MODE_MISSING |
+					   (p->caps.wp ? UFFDIO_REGISTER_MODE_WP : 0));
 }
 
 static int move_add_frames(struct pager *p, void *base, u64 len)
@@ -94,6 +110,45 @@ static long move_run(struct pager *p, int fd, u64 dst, u64 src, u32 nr, u64 mode
 	return n == -EFAULT ? -ENOENT : n;
 }
 
+/* The protected page at addr into its frame, then dropped: 0 or the error, and then it
+ * is where it was. */
+static long copy_out(struct pager *p, u64 addr, void *frame)
+{
+	u8 bytes[PAGE_SIZE];
+	long n;
+	int err;
+
+	/* Neither a fault of ours nor a wait: what is missing is EIO. */
+	n = os_syscall6(SYS_pread64, p->mem_fd, (long)bytes, PAGE_SIZE, (long)addr, 0, 0);
+	if (n != PAGE_SIZE)
+		return -ENOENT;
+	n = uffd_transfer(p, p->frame_uffd, UFFD_TRANSFER_COPY, (u64)frame, (u64)bytes, 1,
+			  UFFDIO_COPY_MODE_DONTWAKE);
+	if (n < 0)
+		return n;
+	err = failpoint("uffd_drop");
+	if (!err)
+		err = os_madvise((void *)addr, PAGE_SIZE, MADV_DONTNEED);
+	if (err)
+		uffd_drop_frames(p, frame, PAGE_SIZE);
+	return err;
+}
+
+/* One page of a mapping that is not writable.  -EINVAL: locked, or of another kind. */
+static long take_read_only(struct pager *p, u32 q, u64 addr, void *frame)
+{
+	long err;
+
+	if (p->mem_fd < 0 || uffd_protect(p, q, addr, 1, true))
+		return -EINVAL;
+	err = copy_out(p, addr, frame);
+	if (err)
+		uffd_unprotect(p, q, addr, 1);
+	else
+		uffd_wake(p, q, addr, PAGE_SIZE);
+	return err ? err : 1;
+}
+
 static long move_take(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 {
 	long n;
@@ -109,6 +164,8 @@ static long move_take(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 		if (n == -EBUSY)
 			stat_add(&p->nr_take_pinned, 1);
 	}
+	if (n == -EINVAL)
+		n = take_read_only(p, q, addr, frame);
 	if (n == -EINVAL)
 		stat_add(&p->nr_take_refused, 1);
 	return n;

@@ -10,7 +10,7 @@ set -uo pipefail
 root=${QUIRE_ROOT:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=${QUIRE_BUILD:-$root/build}
 program=$build/tests/host_mem_calls
-[ $# -gt 0 ] || set -- mlock reserve commit failing too-many mremap advice dontfork exec syscall rlimit
+[ $# -gt 0 ] || set -- mlock reserve commit failing too-many mremap advice dontfork exec syscall rlimit read-only
 failed=0
 nr=0
 

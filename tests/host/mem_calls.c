@@ -157,6 +157,26 @@ static void case_commit(void)
 	CHECK(!munmap(p, 64 * MIB));
 }
 
+/* Data that is made, then sealed: more of it than the limit. */
+static void case_read_only(void)
+{
+	size_t len = 48 * MIB;
+	char *p = map(len, RW);
+
+	fill(p, len, 1);
+	CHECK(!mprotect(p, len, PROT_READ));
+	for (int i = 0; i < 3; i++)
+		CHECK(holds(p, len, 1));
+	CHECK(!mprotect(p, len, PROT_NONE));
+	press();
+	CHECK(!mprotect(p, len, RW));
+	CHECK(holds(p, len, 1));
+	fill(p, len, 2);
+	CHECK(holds(p, len, 2));
+	MANAGED(p);
+	CHECK(!munmap(p, len));
+}
+
 /* ---- calls that fail -------------------------------------------------------------- */
 
 static void case_failing(void)
@@ -478,7 +498,7 @@ static const struct {
 	{ "mlock", case_mlock },     { "reserve", case_reserve },   { "commit", case_commit },
 	{ "failing", case_failing }, { "too-many", case_too_many }, { "mremap", case_mremap },
 	{ "advice", case_advice },   { "dontfork", case_dontfork }, { "exec", case_exec },
-	{ "syscall", case_syscall }, { "rlimit", case_rlimit },
+	{ "syscall", case_syscall }, { "rlimit", case_rlimit },	    { "read-only", case_read_only },
 };
 
 int main(int argc, char **argv)

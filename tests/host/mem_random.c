@@ -242,9 +242,8 @@ static void say(const char *what, unsigned int from, unsigned int nr, int arg, l
 /* ---- operations --------------------------------------------------------------------- */
 
 /* What cannot leave must be little, or no limit can hold: executable and locked
- * memory, and what is not writable. */
+ * memory. */
 #define RESIDENT_PAGES 6u
-#define READ_ONLY_PAGES 96u
 
 static const int prots[] = { PROT_NONE,
 			     PROT_READ,
@@ -263,8 +262,6 @@ static void do_mmap(void)
 	pick_range(&from, &nr);
 	if (prot & PROT_EXEC)
 		nr = 1 + nr % RESIDENT_PAGES;
-	else if (!(prot & PROT_WRITE))
-		nr = 1 + nr % READ_ONLY_PAGES;
 	if (from + nr > NR_PAGES)
 		from = NR_PAGES - nr;
 	if (rnd(5) == 0) {
@@ -308,8 +305,6 @@ static void do_mprotect(void)
 	pick_range(&from, &nr);
 	if (prot & PROT_EXEC)
 		nr = 1 + nr % RESIDENT_PAGES;
-	else if (!(prot & PROT_WRITE))
-		nr = 1 + nr % READ_ONLY_PAGES;
 	if (from + nr > NR_PAGES)
 		from = NR_PAGES - nr;
 	res = mprotect(at(from), nr * PAGE, prot);

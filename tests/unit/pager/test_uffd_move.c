@@ -9,16 +9,28 @@
 
 #include <liburing.h>
 
-TEST(read_only_is_refused)
+TEST(read_only_is_copied)
 {
 	const struct pager_ops *ops = rig_setup(RIG_PAGER);
 
 	rig_put(0, 4);
 	mprotect((void *)rig_addr(1), PAGE_SIZE, PROT_READ);
 	mprotect((void *)rig_addr(2), PAGE_SIZE, PROT_NONE);
-	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 3), -EINVAL);
-	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(2), rig_frame(2), 2), -EINVAL);
-	ASSERT_EQ(stat_read(&rig.pager.nr_take_refused), 2u);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 3), 1);
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(2), rig_frame(2), 2), 1);
+	ASSERT_TRUE(rig_intact(rig_frame(1), 1));
+	ASSERT_TRUE(rig_intact(rig_frame(2), 2));
+	ASSERT_EQ(stat_read(&rig.pager.nr_take_refused), 0u);
+	/* One that is gone, and one that cannot be dropped: as if nobody had asked. */
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(4), 1), -ENOENT);
+	mprotect((void *)rig_addr(0), PAGE_SIZE, PROT_READ);
+	rig_fail("uffd_drop:EINVAL@1/1");
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 1), -EINVAL);
+	mprotect((void *)rig_addr(0), PAGE_SIZE, PROT_READ | PROT_WRITE);
+	ASSERT_TRUE(rig_intact(rig.mem, 0));
+	rig.mem[0] ^= 1; /* writable, no fault */
+	rig.mem[0] ^= 1;
+	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 1), 1);
 	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(3), rig_frame(3), 1), 1);
 	/* Moving into read-only memory is refused, copying is not. */
 	mprotect((void *)rig_addr(3), PAGE_SIZE, PROT_READ);
