@@ -207,7 +207,7 @@ void rig_check(struct rig *r)
 	check_counts(r, &n);
 	check_charges(r, &n);
 	quire_assert(!fake_nr_waiting(&r->e->mm.pager) && !r->store.pending);
-	quire_assert(!(atomic32_peek(&r->e->fault.zap_seq) & 1));
+	quire_assert(!(atomic32_peek(&r->e->mm.zap.seq) & 1));
 	quire_assert(!atomic32_peek(&r->e->fault_gate.state) &&
 		     !atomic32_peek(&r->e->reclaim_gate.state));
 }

@@ -7,6 +7,7 @@
  * page that gains a slot is asked for once more under the pte lock (I5).
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/failpoint.h"
 #include "race.h"
@@ -146,6 +147,25 @@ RACE(I3_zap_and_pageout, .setup = in_frame, .body = { zap, pageout }, .preemptio
      .mutants = { MUTANT_drop_leaves_no_note, MUTANT_end_pageout_ignores_note })
 RACE(I3_zap_and_refused_pageout, .setup = in_frame, .body = { zap, pageout_refused },
      .preemptions = 3, .mutants = { MUTANT_putback_ignores_slot_note })
+/* MAP_FIXED: the kernel has something else there before the engine has forgotten. */
+static void replace(void *ctx)
+{
+	u64 start = fake_addr(0), end = fake_addr(1);
+	struct pager *p = &rig->e->mm.pager;
+
+	(void)ctx;
+	zap_begin(&rig->e->fault, start, end);
+	fake_forget(p, start, 1);
+	fake_set(p, start, 1, FAKE_PRESENT, 0);
+	zap_forget(&rig->e->fault, &rig->task[0], start, end, false);
+	quire_assert(fake_flags(p, start) & FAKE_PRESENT);
+	fake_forget(p, start, 1);
+	memset(&rig->want[0], 0, sizeof(rig->want[0]));
+	zap_finish(&rig->e->fault, start, end);
+}
+
+RACE(I1_replace_and_unmap, .setup = mapped, .body = { replace, unmap }, .preemptions = 3,
+     .mutants = { MUTANT_unmap_ignores_zap })
 RACE(I3_zap_and_both_stages, .setup = mapped, .body = { zap, unmap_and_pageout }, .preemptions = 2)
 RACE(I2_zap_write_and_both_stages, .setup = mapped, .body = { zap_and_write, unmap_and_pageout },
      .preemptions = 2)
@@ -184,6 +204,15 @@ static void zap_3_and_4(void *ctx)
 
 RACE(I7_zap_and_zeros_ahead, .setup = scan, .body = { first_touch_of_1, zap_3_and_4 },
      .preemptions = 2, .mutants = { MUTANT_zeros_ahead_ignore_zap })
+/* Pages that are out come along too, and hold what was discarded. */
+static void scan_pool(void)
+{
+	rig_make(rig, 1, 4, RIG_TEXT, RIG_POOL);
+	rig_advise(rig, REGION_SEQUENTIAL);
+}
+
+RACE(I1_zap_and_readahead, .setup = scan_pool, .body = { first_touch_of_1, zap_3_and_4 },
+     .preemptions = 2, .mutants = { MUTANT_readahead_ignores_zap })
 RACE(I3_zap_fault_pageout, .setup = in_frame, .body = { zap, fault, pageout }, .preemptions = 2)
 
 /* A fault elsewhere is nobody's business: served, or nobody ever wakes its thread. */
