@@ -32,9 +32,21 @@ static inline struct ilist_node *ilist_node(struct ilist_in in, u32 i)
 	return (struct ilist_node *)((char *)xtable_at(in.table, i) + in.offset);
 }
 
+static inline void ilist_set_nr(struct ilist *l, u32 nr)
+{
+	__atomic_store_n(&l->nr, nr, __ATOMIC_RELAXED);
+}
+
 static inline void ilist_init(struct ilist *l)
 {
-	l->head = l->tail = l->nr = 0;
+	l->head = l->tail = 0;
+	ilist_set_nr(l, 0);
+}
+
+/* Without the list's lock: what it was a moment ago. */
+static inline u32 ilist_peek_nr(const struct ilist *l)
+{
+	return __atomic_load_n(&l->nr, __ATOMIC_RELAXED);
 }
 
 static inline bool ilist_empty(const struct ilist *l)
@@ -53,7 +65,7 @@ static inline void ilist_add_head(struct ilist *l, struct ilist_in in, u32 i)
 	else
 		l->tail = i;
 	l->head = i;
-	l->nr++;
+	ilist_set_nr(l, l->nr + 1);
 }
 
 static inline void ilist_add_tail(struct ilist *l, struct ilist_in in, u32 i)
@@ -67,7 +79,7 @@ static inline void ilist_add_tail(struct ilist *l, struct ilist_in in, u32 i)
 	else
 		l->head = i;
 	l->tail = i;
-	l->nr++;
+	ilist_set_nr(l, l->nr + 1);
 }
 
 static inline void ilist_del(struct ilist *l, struct ilist_in in, u32 i)
@@ -83,7 +95,7 @@ static inline void ilist_del(struct ilist *l, struct ilist_in in, u32 i)
 	else
 		l->tail = n->prev;
 	n->prev = n->next = 0;
-	l->nr--;
+	ilist_set_nr(l, l->nr - 1);
 }
 
 /* All of `from` goes behind the tail of `to`; `from` is empty afterwards. */
@@ -98,7 +110,7 @@ static inline void ilist_splice_tail(struct ilist *to, struct ilist *from, struc
 		to->head = from->head;
 	}
 	to->tail = from->tail;
-	to->nr += from->nr;
+	ilist_set_nr(to, to->nr + from->nr);
 	ilist_init(from);
 }
 

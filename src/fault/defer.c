@@ -81,7 +81,7 @@ static bool pop(struct fault *f, struct ilist *list, struct waiting_fault *ret)
 
 void fault_retry_waiting(struct fault *f, struct task *t)
 {
-	u32 nr = f->wait_memory.nr; /* each at most once a pass */
+	u32 nr = ilist_peek_nr(&f->wait_memory); /* each at most once a pass */
 	struct waiting_fault w;
 	struct memcg_id over = { 0 };
 
@@ -132,7 +132,7 @@ void fault_forget_waiting(struct fault *f)
 u32 fault_poison_waiting(struct fault *f, struct memcg_id root)
 {
 	struct waiting_fault w;
-	u32 nr = f->wait_memory.nr, poisoned = 0;
+	u32 nr = ilist_peek_nr(&f->wait_memory), poisoned = 0;
 
 	while (nr-- && pop(f, &f->wait_memory, &w)) {
 		struct pager *pager = &f->mm->pager;

@@ -41,8 +41,8 @@ enum fault_result {
 
 /* A scan seen: where its next fault would be, and how far to read. */
 struct stream {
-	u64 next;
-	u32 window;
+	struct atomic64 next; /* (A) relaxed, as is the window */
+	struct atomic32 window;
 };
 
 /* A fault that waits for memory, or a thread that waits to be woken. */
@@ -92,7 +92,7 @@ struct fault {
 	struct store_in *io; /* FAULT_IO_MAX, (A) used */
 	/* Of the fault thread of the queue, mostly: a guess, wrong at worst. */
 	struct stream stream[PAGER_MAX_QUEUES][READAHEAD_STREAMS];
-	u32 next_stream[PAGER_MAX_QUEUES];
+	struct atomic32 next_stream[PAGER_MAX_QUEUES];
 
 	struct hist latency[NR_FAULT_KINDS]; /* ns from message to mapping */
 	struct counter64 nr_deferred, nr_throttled, nr_poisoned, nr_io_retry, nr_no_io_slot;

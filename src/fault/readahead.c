@@ -21,14 +21,19 @@ static struct stream *find_stream(struct fault_ctx *c)
 	struct fault *f = c->f;
 	struct stream *s = f->stream[c->queue];
 
+	u32 window, nr;
+
 	for (u32 i = 0; i < READAHEAD_STREAMS; i++) {
-		if (s[i].next != c->addr)
+		if (atomic64_peek(&s[i].next) != c->addr)
 			continue;
-		s[i].window = min_of(s[i].window ? 2 * s[i].window : 2, READAHEAD_MAX);
+		window = atomic32_peek(&s[i].window);
+		atomic32_poke(&s[i].window, min_of(window ? 2 * window : 2, READAHEAD_MAX));
 		return &s[i];
 	}
-	s += f->next_stream[c->queue]++ % READAHEAD_STREAMS;
-	s->window = 0;
+	nr = atomic32_peek(&f->next_stream[c->queue]);
+	atomic32_poke(&f->next_stream[c->queue], nr + 1);
+	s += nr % READAHEAD_STREAMS;
+	atomic32_poke(&s->window, 0);
 	return s;
 }
 
@@ -38,7 +43,7 @@ static u32 window_of(const struct fault_ctx *c, const struct stream *s)
 		return 0;
 	if (c->region.flags & REGION_SEQUENTIAL)
 		return READAHEAD_MAX;
-	return s->window;
+	return atomic32_peek(&s->window);
 }
 
 /* ---- memory that was never touched ------------------------------------------ */
@@ -106,7 +111,7 @@ void fault_zero_ahead(struct fault_ctx *c)
 		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
 		pte_unlock(run.pte[i]);
 	}
-	s->next = addr + (done > 0 ? (u64)done : 0) * PAGE_SIZE;
+	atomic64_poke(&s->next, addr + (done > 0 ? (u64)done : 0) * PAGE_SIZE);
 	/* A thread may have faulted on one of them meanwhile: its message finds the
 	 * page present, and wakes it. */
 }
@@ -180,5 +185,5 @@ void fault_readahead(struct fault_ctx *c)
 		else
 			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	}
-	s->next = addr;
+	atomic64_poke(&s->next, addr);
 }

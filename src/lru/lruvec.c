@@ -253,6 +253,6 @@ void lruvec_to_text(const struct lru *lru, struct memcg_id id, struct fmt *out)
 	fmt_add(out,
 		"lruvec %u: inactive %u active %u laundry %u unevictable %u zlru %u age %llu\n",
 		id.v, lruvec_nr(v, LRU_INACTIVE), lruvec_nr(v, LRU_ACTIVE),
-		lruvec_nr(v, LRU_LAUNDRY), lruvec_nr(v, LRU_UNEVICTABLE), v->zlru.nr,
+		lruvec_nr(v, LRU_LAUNDRY), lruvec_nr(v, LRU_UNEVICTABLE), ilist_peek_nr(&v->zlru),
 		(unsigned long long)atomic64_peek(&v->age));
 }

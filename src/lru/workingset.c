@@ -41,7 +41,7 @@ bool workingset_fits_pool(const struct lru *lru, struct objcg_id o, u32 shadow)
 	const struct lruvec *v = lruvec_of(lru, objcg_memcg(lru->tree, o));
 
 	return refault_distance(v, shadow) <=
-	       lruvec_nr(v, LRU_ACTIVE) + lruvec_nr(v, LRU_INACTIVE) + v->zlru.nr;
+	       lruvec_nr(v, LRU_ACTIVE) + lruvec_nr(v, LRU_INACTIVE) + ilist_peek_nr(&v->zlru);
 }
 
 bool workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow)

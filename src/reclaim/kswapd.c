@@ -38,7 +38,7 @@ static struct memcg_id longest_zlru(struct reclaim *r, struct memcg_id root)
 	u32 most = 0;
 
 	while ((id = memcg_next(r->tree, root, id)).v) {
-		u32 nr = lruvec_of(r->lru, id)->zlru.nr;
+		u32 nr = ilist_peek_nr(&lruvec_of(r->lru, id)->zlru);
 
 		if (nr > most) {
 			most = nr;
