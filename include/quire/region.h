@@ -11,7 +11,7 @@
  * munmap(2), mremap(2) and madvise(2), which must not be used on a region of
  * libquire (under `quire run` the preload sees to that): memory that vanishes
  * behind the library's back reads as zeros, counted in memory.stat pgdropped.
- * mprotect(2) may be used; pages without write permission stay resident.
+ * mprotect(2) may be used.
  *
  * Ranges may span several regions, and parts of regions.  A range that is not
  * wholly managed is -ENOENT unless said otherwise.

@@ -23,8 +23,8 @@
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
 /* Pause after a round that brought nothing while a fault waits. */
 #define FRUITLESS_NS NSEC_PER_MSEC
-/* Rounds between attempts to evict what the pager refused. */
-#define RESCUE_ROUNDS 64
+/* Refused pages tried again at a time: batches of SWAP_CLUSTER_MAX, 8 GiB. */
+#define RESCUE_ROUNDS 65536u
 
 void kswapd_wake(struct reclaim *r)
 {
@@ -75,6 +75,18 @@ static void compact_pool(struct reclaim *r)
 		zs_compact(pool, 256);
 }
 
+/*
+ * What was refused once may be taken now (no longer locked or pinned), so all of it is
+ * tried again before a group counts as out of memory.  That is no progress in itself:
+ * nothing is free yet, and a group full of locked memory would never be out of it.
+ */
+static void rescue_all(struct reclaim *r, struct memcg_id id)
+{
+	for (u32 n = 0; n < RESCUE_ROUNDS; n++)
+		if (!reclaim_rescue_unevictable(r, id, SWAP_CLUSTER_MAX))
+			return;
+}
+
 /* One effort for id; pages freed or moved on. */
 static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 goal)
 {
@@ -97,7 +109,7 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
 
 		moved += n > 0 ? (u64)n : 0;
-		moved += reclaim_rescue_unevictable(r, id, SWAP_CLUSTER_MAX);
+		rescue_all(r, id);
 	}
 	memcg_drain_stock(r->tree, &t->stock);
 	gate_leave(r->gate);

@@ -408,6 +408,18 @@ static void case_mlock(void)
 	CHECK(!munmap(p, 2 * MIB) && !munmap(q, 2 * MIB));
 }
 
+/* More is locked than the limit holds: an end, by whom it may concern, and no hang. */
+static void case_mlock_all(void)
+{
+	size_t len = 64 * MIB;
+	char *p = map(len, RW);
+
+	CHECK(!syscall(SYS_mlock2, p, len, MLOCK_ONFAULT) || errno == ENOMEM);
+	fill(p, len, 1);
+	CHECK(holds(p, len, 1));
+	CHECK(!munmap(p, len));
+}
+
 /* ---- by number -------------------------------------------------------------------------------- */
 
 static void case_syscall(void)
@@ -495,10 +507,13 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } cases[] = {
-	{ "mlock", case_mlock },     { "reserve", case_reserve },   { "commit", case_commit },
-	{ "failing", case_failing }, { "too-many", case_too_many }, { "mremap", case_mremap },
-	{ "advice", case_advice },   { "dontfork", case_dontfork }, { "exec", case_exec },
-	{ "syscall", case_syscall }, { "rlimit", case_rlimit },	    { "read-only", case_read_only },
+	{ "mlock", case_mlock },	 { "mlock-all", case_mlock_all },
+	{ "reserve", case_reserve },	 { "commit", case_commit },
+	{ "failing", case_failing },	 { "too-many", case_too_many },
+	{ "mremap", case_mremap },	 { "advice", case_advice },
+	{ "dontfork", case_dontfork },	 { "exec", case_exec },
+	{ "syscall", case_syscall },	 { "rlimit", case_rlimit },
+	{ "read-only", case_read_only },
 };
 
 int main(int argc, char **argv)
