@@ -72,6 +72,11 @@ static s64 advise_gap(struct walk *w, u64 start, u64 end)
 	return os_madvise((void *)start, end - start, w->arg);
 }
 
+static s64 set_flags(struct engine *e, u64 start, u64 end, u16 set, u16 clear)
+{
+	return region_set_flags(&e->mm.regions, start, end, set, clear) ? -ENOMEM : 0;
+}
+
 static s64 discard_part(struct walk *w, const struct region *r, u64 start, u64 end)
 {
 	struct engine *e = w->e;
@@ -79,16 +84,16 @@ static s64 discard_part(struct walk *w, const struct region *r, u64 start, u64 e
 
 	if ((r->flags & REGION_LOCKED) && w->arg != MADV_DONTNEED_LOCKED)
 		return -EINVAL;
+	if (w->arg == MADV_GUARD_INSTALL) {
+		err = set_flags(e, start, end, REGION_GUARDED, 0);
+		if (err)
+			return err;
+	}
 	/* Memory that may vanish at any time cannot be told from memory that is out. */
 	err = os_madvise((void *)start, end - start, w->arg == MADV_FREE ? MADV_DONTNEED : w->arg);
 	if (!err && aspace_running(e))
 		zap_forget(&e->fault, &e->request_task, start, end, true);
 	return err;
-}
-
-static s64 set_flags(struct engine *e, u64 start, u64 end, u16 set, u16 clear)
-{
-	return region_set_flags(&e->mm.regions, start, end, set, clear) ? -ENOMEM : 0;
 }
 
 /* As far as the limit allows: a hint does not fail for want of room. */

@@ -96,6 +96,8 @@ void fault_zero_ahead(struct fault_ctx *c)
 	struct fresh_run run = { .nr = 0 };
 	long done = 0;
 
+	if (c->region.flags & REGION_GUARDED)
+		return;
 	while (addr + run.nr * PAGE_SIZE < end && add_fresh(c, &run, addr + run.nr * PAGE_SIZE))
 		;
 	if (run.nr)
