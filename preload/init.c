@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "base/os.h"
 #include "knob/knob.h"
@@ -207,13 +208,34 @@ static void name_member(struct engine *e)
 		m->comm[n - 1] = '\0';
 }
 
+/*
+ * Is fd the memfd that `quire run` made?  The number in QUIRE_RUN lives on in
+ * programs that were started without the descriptor, and names any file there.
+ */
+static bool is_segment(int fd)
+{
+	static const char name[] = "/memfd:quire-tree";
+	char link[32], target[sizeof(name)];
+
+	fmt_str(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return os_syscall(SYS_readlink, link, target, sizeof(target)) >= (long)sizeof(name) - 1 &&
+	       !memcmp(target, name, sizeof(name) - 1);
+}
+
+static int open_segment(const struct settings *s)
+{
+	if (s->segment[0])
+		return os_open(s->segment, O_RDWR | O_CLOEXEC, 0);
+	return s->fd >= 0 && is_segment(s->fd) ? s->fd : -1;
+}
+
 static void start(const char *text, char *const *envp)
 {
 	struct settings s;
 	int fd, err = -1;
 
 	parse(&s, text);
-	fd = s.segment[0] ? os_open(s.segment, O_RDWR | O_CLOEXEC, 0) : s.fd;
+	fd = open_segment(&s);
 	if (fd >= 0)
 		err = create_engine(&s, fd, envp, &preload.e);
 	/* The run's segment is gone or full: limits hold all the same. */

@@ -130,6 +130,16 @@ static inline void before(void)
 	}
 }
 
+/*
+ * Freeing binds nobody: libc frees when a thread's keys are destroyed already, and a
+ * cache made then would stay in its arena's list when the thread is gone.
+ */
+static inline void before_free(void)
+{
+	if (likely(bound == 2))
+		before();
+}
+
 /* ---- whose allocator ----------------------------------------------------------------- */
 
 enum owner { OWNER_UNKNOWN, OWNER_JEMALLOC, OWNER_LIBC };
@@ -212,7 +222,7 @@ EXPORT void free(void *p)
 		__libc_free(p);
 		return;
 	}
-	before();
+	before_free();
 	qje_free(p);
 }
 
@@ -363,13 +373,13 @@ EXPORT size_t sallocx(const void *p, int flags)
 
 EXPORT void dallocx(void *p, int flags)
 {
-	before();
+	before_free();
 	qje_dallocx(p, flags);
 }
 
 EXPORT void sdallocx(void *p, size_t size, int flags)
 {
-	before();
+	before_free();
 	qje_sdallocx(p, size, flags);
 }
 

@@ -432,5 +432,7 @@ EXPORT long syscall(long nr, ...)
 	va_end(ap);
 	if (managed_syscall(nr, a, &res))
 		return res;
+	if (nr == SYS_seccomp)
+		privilege_before_loss();
 	return result(os_syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
 }

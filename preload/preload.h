@@ -6,6 +6,7 @@
  *   mmap.c         mmap, munmap, mremap, mprotect, madvise, mlock and relatives
  *   malloc.c       malloc's family on jemalloc, and jemalloc's own API
  *   fork.c         atfork handlers, first of all
+ *   privilege.c    setuid, chroot, seccomp: start the engine while it still can
  *   host.c         what src/api needs of its host
  *
  * Nothing here may allocate, use stdio or take a libc lock: it runs inside
@@ -34,6 +35,8 @@ void malloc_fork_parent(void);
 void malloc_fork_child(void);
 /* malloc.c: the arenas that take their memory from the home group. */
 void malloc_start(void);
+/* privilege.c: a call is to come after which the engine cannot start. */
+void privilege_before_loss(void);
 /* fork.c: first act of the constructor. */
 void fork_install(void);
 /* fork.c: what must be in memory before the gates close. */

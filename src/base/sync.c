@@ -386,3 +386,8 @@ void gate_open(struct gate *g)
 	if (atomic32_xchg(&g->closer, MUTEX_FREE) == MUTEX_SLEEPERS)
 		futex_wake(&g->closer, UINT32_MAX, false);
 }
+
+bool gate_alone(const struct gate *g)
+{
+	return atomic32_load(&g->state) == (GATE_CLOSED | 1);
+}

@@ -219,6 +219,8 @@ bool QUIRE_MUST_CHECK gate_try_enter(struct gate *g);
 void gate_leave(struct gate *g);
 void gate_close(struct gate *g);
 void gate_open(struct gate *g);
+/* Closed, and the caller is the only passer left inside. */
+bool gate_alone(const struct gate *g);
 
 /* ---- threads ---------------------------------------------------------- */
 

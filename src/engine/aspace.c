@@ -400,16 +400,16 @@ static bool passive_begin(struct engine *e)
 {
 	if (aspace_running(e))
 		return false;
-	mutex_lock(&e->passive_lock);
+	engine_passive_enter(e);
 	if (!aspace_running(e))
 		return true;
-	mutex_unlock(&e->passive_lock);
+	engine_passive_leave(e);
 	return false;
 }
 
 static void passive_end(struct engine *e)
 {
-	mutex_unlock(&e->passive_lock);
+	engine_passive_leave(e);
 }
 
 /*

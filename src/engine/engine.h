@@ -56,6 +56,11 @@ int QUIRE_MUST_CHECK engine_create(const struct engine_config *cfg, struct engin
  * -ENOMEM, -ENOENT/-ENOTDIR/-EACCES/-EMEDIUMTYPE/-ENOSPC: the store directory.
  */
 int QUIRE_MUST_CHECK engine_start(struct engine *e);
+/*
+ * Start although no limit is near, store included, if there is a limit at all: the
+ * program is about to lose what starting needs.  A failure is told when the start is needed.
+ */
+void engine_start_early(struct engine *e);
 bool engine_running(const struct engine *e);
 /* One line: cause and hint of the last refusal. */
 const char *engine_why(const struct engine *e);

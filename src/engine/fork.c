@@ -23,8 +23,10 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "engine/internal.h"
 
@@ -32,6 +34,9 @@
 
 #define STACK_BELOW (64 * KIB)
 #define STACK_ABOVE (16 * KIB)
+/* Around the thread pointer: static TLS below, struct pthread above. */
+#define TCB_BELOW (4 * KIB)
+#define TCB_ABOVE (4 * KIB)
 /* dev_fd, then the store's files, then its liveness pipes */
 #define NR_PASSED (1 + 2 * STORE_MAX_FILES)
 
@@ -96,23 +101,31 @@ static s64 send_fds(int to, const int *fds)
 }
 
 /* Forking thread: what send_fds() sent. */
-static void receive_fds(int from, int *fds)
+static int receive_fds(int from, int *fds)
 {
 	struct cmsghdr *cm;
 	struct passed p;
-	u32 nr = 0;
+	u32 nr = 0, nr_got = 0;
+	long n;
 
 	for (u32 i = 0; i < NR_PASSED; i++)
 		fds[i] = -1;
 	fill_header(&p);
-	if (os_syscall(SYS_recvmsg, from, &p.msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) <= 0)
-		return;
+	n = os_syscall(SYS_recvmsg, from, &p.msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (n <= 0)
+		return n ? (int)n : -EIO;
 	cm = CMSG_FIRSTHDR(&p.msg);
-	if (!cm || cm->cmsg_type != SCM_RIGHTS)
-		return;
-	for (u32 i = 0; i < NR_PASSED; i++)
-		if (p.there[i])
-			fds[i] = ((int *)CMSG_DATA(cm))[nr++];
+	/* A full table takes the first of them only. */
+	if (cm && cm->cmsg_type == SCM_RIGHTS)
+		nr_got = (u32)((cm->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	for (u32 i = 0; i < NR_PASSED; i++) {
+		if (!p.there[i])
+			continue;
+		if (nr == nr_got)
+			return -EMFILE;
+		fds[i] = ((int *)CMSG_DATA(cm))[nr++];
+	}
+	return 0;
 }
 
 /* ---- prepare ------------------------------------------------------------------- */
@@ -142,10 +155,13 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 	/* The parent lives on; the child could not read what is out, so it ends
 	 * with a reason instead (fork_child_restart()). */
 	e->fork_err = err;
+	e->fork_shares_store = false;
+	for (u32 i = 0; i < STORE_MAX_FILES; i++)
+		e->fork_shares_store |= files.fd[i] >= 0;
 	fds[0] = e->mm.pager.dev_fd;
 	memcpy(fds + 1, files.fd, sizeof(files.fd));
 	memcpy(fds + 1 + STORE_MAX_FILES, files.alive, sizeof(files.alive));
-	return send_fds((int)rq->arg[0], fds);
+	return (int)rq->arg[0] < 0 ? 0 : send_fds((int)rq->arg[0], fds);
 }
 
 s64 fork_thaw(struct engine *e)
@@ -159,42 +175,120 @@ s64 fork_thaw(struct engine *e)
 	return 0;
 }
 
-/* Reading a byte is enough: nothing leaves while the reclaim gate is closed. */
-static void touch(u64 from, u64 to)
+/*
+ * Bring in what is managed of [from, to).  The kernel reads for us: a guard page is
+ * an error there and no signal, and nothing leaves while the reclaim gate is closed.
+ */
+static void touch(struct engine *e, u64 from, u64 to)
 {
-	for (u64 a = align_down(from, PAGE_SIZE); a < to; a += PAGE_SIZE)
-		sync_touch((const char *)a);
-}
-
-static void touch_stack(struct engine *e)
-{
-	u64 sp = (u64)__builtin_frame_address(0);
 	struct region r;
 
-	if (region_find(&e->mm.regions, sp, &r))
-		touch(max_of(r.start, sp - STACK_BELOW), min_of(r.end, sp + STACK_ABOVE));
+	from = align_down(from, PAGE_SIZE);
+	for (u64 a = from; a < to; a += PAGE_SIZE) {
+		char byte;
+		struct iovec local = { &byte, 1 }, remote = { (void *)a, 1 };
+
+		if (region_find(&e->mm.regions, a, &r))
+			os_syscall6(SYS_process_vm_readv, os_getpid(), (long)&local, 1,
+				    (long)&remote, 1, 0);
+	}
+}
+
+/*
+ * The stack in use, and the thread's own descriptor, which libc's fork writes to in
+ * the child: on a stack that the program made both may be managed.
+ */
+static void touch_stack(struct engine *e)
+{
+	u64 sp = (u64)__builtin_frame_address(0), tp;
+
+	__asm__("mov %%fs:0, %0" : "=r"(tp));
+	touch(e, sp > STACK_BELOW ? sp - STACK_BELOW : 0, sp + STACK_ABOVE);
+	touch(e, tp - TCB_BELOW, tp + TCB_ABOVE);
+}
+
+/*
+ * A fork needs a few descriptor numbers of the program's table for a moment.  Where
+ * it is full, its limit is stretched as far as we may; who opens files meanwhile in
+ * another thread may get one more than allowed.
+ */
+static bool stretch_fd_limit(struct rlimit64 *ret_old)
+{
+	struct rlimit64 more;
+
+	if (os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)ret_old, 0, 0))
+		return false;
+	more = *ret_old;
+	more.rlim_cur += 2 + NR_PASSED;
+	if (more.rlim_cur > more.rlim_max)
+		more.rlim_max = more.rlim_cur; /* root only */
+	return !os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0, 0, 0);
+}
+
+/* Freeze faults and fetch what the child needs; pair: a socket to fetch it by. */
+static int freeze_and_fetch(struct engine *e, const int *pair)
+{
+	u64 arg = (u64)pair[0];
+	s64 err = request_call(e, REQ_FREEZE_FAULTS, &arg, 1, NULL);
+	int got = pair[0] < 0 ? -EMFILE : receive_fds(pair[1], e->fork_fd);
+
+	return err ? (int)err : got;
+}
+
+static void prepare_running(struct engine *e)
+{
+	struct rlimit64 old;
+	int pair[2] = { -1, -1 };
+	bool stretched;
+	int err;
+
+	atomic32_store(&e->fault.forker, (u32)os_gettid());
+	touch_stack(e);
+	if (e->fork_touch)
+		e->fork_touch(e->fork_touch_ctx);
+	stretched = stretch_fd_limit(&old);
+	if (os_syscall6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)pair, 0, 0))
+		pair[0] = pair[1] = -1;
+	for (u32 i = 0; i < NR_PASSED; i++)
+		e->fork_fd[i] = -1;
+	err = freeze_and_fetch(e, pair);
+	/* /dev/userfaultfd the child can try to open again, the store's files it cannot:
+	 * then it says so and ends. */
+	e->fork_fd_err = e->fork_shares_store ? err : 0;
+	for (u32 i = 0; i < 2; i++)
+		if (pair[i] >= 0)
+			os_close(pair[i]);
+	if (stretched)
+		os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&old, 0, 0, 0);
+}
+
+/* True with the passive lock held; false: the engine runs. */
+static bool hold_passive(struct engine *e)
+{
+	for (;;) {
+		if (engine_running(e))
+			return false;
+		engine_passive_enter(e);
+		switch (atomic32_load(&e->state)) {
+		case ENGINE_PASSIVE:
+		case ENGINE_FAILED:
+			return true;
+		default:
+			break;
+		}
+		engine_passive_leave(e);
+		futex_wait(&e->state, ENGINE_STARTING, SYNC_FOREVER, false);
+	}
 }
 
 void engine_fork_prepare(struct engine *e)
 {
-	int pair[2] = { -1, -1 };
-	u64 arg;
-
-	if (!engine_running(e)) {
-		mutex_lock(&e->passive_lock);
+	if (hold_passive(e)) {
 		set_forkable(e, true);
 		return;
 	}
 	request_call(e, REQ_FREEZE_RECLAIM, NULL, 0, NULL);
-	touch_stack(e);
-	if (e->fork_touch)
-		e->fork_touch(e->fork_touch_ctx);
-	os_syscall6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)pair, 0, 0);
-	arg = (u64)pair[0];
-	request_call(e, REQ_FREEZE_FAULTS, &arg, 1, NULL);
-	receive_fds(pair[1], e->fork_fd);
-	os_close(pair[0]);
-	os_close(pair[1]);
+	prepare_running(e);
 }
 
 static void close_passed(struct engine *e)
@@ -210,10 +304,11 @@ void engine_fork_parent(struct engine *e)
 {
 	if (!engine_running(e)) {
 		set_forkable(e, false);
-		mutex_unlock(&e->passive_lock);
+		engine_passive_leave(e);
 		return;
 	}
 	close_passed(e);
+	atomic32_store(&e->fault.forker, 0);
 	request_call(e, REQ_THAW, NULL, 0, NULL);
 }
 
@@ -239,6 +334,8 @@ static void forget_parent(struct engine *e)
 	event_init(&e->reclaim.trim);
 	event_init(&e->fault.timer_wake);
 	event_init(&e->callback_event);
+	atomic32_poke(&e->fault.forker, 0);
+	atomic32_poke(&e->fault.hold_wake, 0);
 	/* Faults that waited belong to threads that do not exist here. */
 	fault_forget_waiting(&e->fault);
 	e->mm.pager.ops->close(&e->mm.pager);
@@ -277,8 +374,10 @@ static void restart_store(struct engine *e)
 s64 fork_child_restart(struct engine *e)
 {
 	struct region r;
-	int err = e->fork_err ? e->fork_err : os_unshare(CLONE_FILES);
+	int err = e->fork_err ? e->fork_err : e->fork_fd_err;
 
+	if (!err)
+		err = os_unshare(CLONE_FILES);
 	/* The program's descriptors go, the ones that were passed stay. */
 	if (!err)
 		err = close_all_but(e->fork_fd);
@@ -294,6 +393,9 @@ s64 fork_child_restart(struct engine *e)
 		if (r.flags & REGION_USER_DONTFORK)
 			continue; /* the program's wish: not here */
 		err = e->mm.pager.ops->add_range(&e->mm.pager, r.queue, r.start, r.end - r.start);
+		/* libc's fork wrote to memory of other threads before us. */
+		if (!err)
+			err = adopt_forked(&e->fault, &e->request_task, &r);
 	}
 	if (!err)
 		err = engine_start_threads(e);
@@ -317,6 +419,18 @@ static void drop_unforked(struct engine *e)
 	}
 }
 
+_Noreturn static void fork_failed(struct engine *e)
+{
+	const char *why = "quire: fork: the child cannot start its engine\n";
+
+	if (e->fork_err == -EMFILE)
+		why = "quire: fork: too many living children share the store\n";
+	else if (e->fork_fd_err)
+		why = "quire: fork: no free descriptor numbers to give the child its swap file: "
+		      "raise RLIMIT_NOFILE (ulimit -n)\n";
+	engine_fatal(e, why);
+}
+
 void engine_fork_child(struct engine *e)
 {
 	s64 err;
@@ -325,7 +439,7 @@ void engine_fork_child(struct engine *e)
 		engine_fatal(e, "quire: fork: no memory for the child's own tree\n");
 	if (!engine_running(e)) {
 		set_forkable(e, false);
-		mutex_unlock(&e->passive_lock);
+		engine_passive_leave(e);
 		return;
 	}
 	forget_parent(e);
@@ -334,9 +448,7 @@ void engine_fork_child(struct engine *e)
 	if (!err)
 		err = request_call(e, REQ_CHILD, NULL, 0, NULL);
 	if (err)
-		engine_fatal(e, e->fork_err == -EMFILE ?
-					"quire: fork: too many living children share the store\n" :
-					"quire: fork: the child cannot start its engine\n");
+		fork_failed(e);
 	close_passed(e);
 	set_forkable(e, false);
 	drop_unforked(e);

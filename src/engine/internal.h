@@ -28,6 +28,7 @@ enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAIL
 
 enum request_op {
 	REQ_START,
+	REQ_OPEN_STORE,
 	REQ_MMAP,
 	REQ_ADOPT,
 	REQ_MUNMAP,
@@ -96,9 +97,11 @@ struct engine {
 	void (*fatal)(void *ctx, const char *reason);
 	void *fatal_ctx;
 	char why[256];
+	struct atomic32 said_why; /* the preload says it once */
 	struct atomic32 state; /* enum engine_state; futex of those who wait for start */
 	struct mutex store_lock; /* opening the store */
-	struct mutex passive_lock; /* callers, until the engine runs */
+	struct mutex passive_lock; /* callers, until the engine runs; see engine_passive_enter() */
+	u64 passive_mask; /* (passive_lock) signal mask of its holder */
 
 	struct mm mm;
 	struct memcg_tree *tree;
@@ -133,6 +136,8 @@ struct engine {
 	/* fork: descriptors received for the child, in the program's table */
 	int fork_fd[1 + 2 * STORE_MAX_FILES];
 	int fork_err; /* the store cannot be shared with this child */
+	int fork_fd_err; /* the child lacks descriptors it cannot do without */
+	bool fork_shares_store; /* some of them are the store's */
 	void (*fork_touch)(void *ctx);
 	void *fork_touch_ctx;
 };
@@ -159,6 +164,12 @@ int engine_adopt_all(struct engine *e);
 void engine_close_all(struct engine *e);
 void engine_set_why(struct engine *e, const char *cause, int err, const char *hint);
 _Noreturn void engine_fatal(void *ctx, const char *reason);
+/*
+ * The passive lock is held by application threads: a signal handler that maps
+ * memory or forks must not interrupt its holder, so signals wait.
+ */
+void engine_passive_enter(struct engine *e);
+void engine_passive_leave(struct engine *e);
 /* Could what is mapped, and `more` bytes, exceed the limit? */
 bool engine_must_start(struct engine *e, u64 more);
 /* Passive: start if so. */

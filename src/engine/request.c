@@ -19,10 +19,19 @@
 
 #include "base/os.h"
 
+static bool is_fork_op(u32 op)
+{
+	return op == REQ_FREEZE_FAULTS || op == REQ_THAW || op == REQ_CHILD;
+}
+
 struct request *request_get(struct engine *e, enum request_op op)
 {
+	/* The last slot is for the thread that has frozen the others: those may hold
+	 * all the rest until it has thawed them. */
+	u32 nr = is_fork_op(op) ? NR_REQUESTS : NR_REQUESTS - 1;
+
 	for (;;) {
-		for (u32 i = 0; i < NR_REQUESTS; i++) {
+		for (u32 i = 0; i < nr; i++) {
 			struct request *rq = &e->request[i];
 
 			if (atomic32_peek(&rq->state) != REQUEST_FREE ||
@@ -65,11 +74,6 @@ s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_ar
 		*ret_value = rq->value;
 	request_put(rq);
 	return result;
-}
-
-static bool is_fork_op(u32 op)
-{
-	return op == REQ_FREEZE_FAULTS || op == REQ_THAW || op == REQ_CHILD;
 }
 
 /* One pass over the slots; true if anything was done. */
@@ -202,6 +206,8 @@ void request_serve(struct engine *e, struct request *rq)
 {
 	if (rq->op == REQ_START)
 		rq->result = serve_start(e);
+	else if (rq->op == REQ_OPEN_STORE)
+		rq->result = e->reclaim.ops.open_store(e);
 	else if (rq->op < REQ_GROUP_CREATE)
 		rq->result = serve_aspace(e, rq);
 	else if (rq->op < REQ_FREEZE_RECLAIM)

@@ -20,6 +20,23 @@
 #define FRAMES_MIN 4096u
 #define FRAMES_MAX (1u << 18) /* 1 GiB of address space */
 
+void engine_passive_enter(struct engine *e)
+{
+	u64 mask = 0;
+
+	os_sigprocmask_all(&mask);
+	mutex_lock(&e->passive_lock);
+	e->passive_mask = mask;
+}
+
+void engine_passive_leave(struct engine *e)
+{
+	u64 mask = e->passive_mask;
+
+	mutex_unlock(&e->passive_lock);
+	os_sigprocmask_set(&mask);
+}
+
 void engine_set_why(struct engine *e, const char *cause, int err, const char *hint)
 {
 	fmt_str(e->why, sizeof(e->why), "%s (error %d): %s", cause, -err, hint);
@@ -150,7 +167,7 @@ int engine_adopt_all(struct engine *e)
 	u64 at = 0;
 	int err = 0;
 
-	mutex_lock(&e->passive_lock);
+	engine_passive_enter(e);
 	while (!err && region_next(&e->mm.regions, at, &r)) {
 		at = r.end;
 		err = adopt_range(&e->fault, &e->request_task, &r);
@@ -164,7 +181,7 @@ int engine_adopt_all(struct engine *e)
 					       0);
 	}
 	atomic32_store(&e->state, err ? ENGINE_FAILED : ENGINE_RUNNING);
-	mutex_unlock(&e->passive_lock);
+	engine_passive_leave(e);
 	futex_wake(&e->state, UINT32_MAX, false);
 	kswapd_wake(&e->reclaim);
 	return err;
@@ -177,15 +194,23 @@ static int wait_for_starter(struct engine *e)
 	return engine_running(e) ? 0 : -EPERM;
 }
 
-int engine_start(struct engine *e)
+static int start_once(struct engine *e)
 {
 	struct task *t = &e->request_task;
+	u64 mask = 0;
+	bool mine;
 	s64 err;
 
 	if (engine_running(e))
 		return 0;
-	if (!atomic32_cas(&e->state, ENGINE_PASSIVE, ENGINE_STARTING))
+	/* Under the lock that a passive fork holds: no fork sees half a start. */
+	engine_passive_enter(e);
+	mine = atomic32_cas(&e->state, ENGINE_PASSIVE, ENGINE_STARTING);
+	engine_passive_leave(e);
+	if (!mine)
 		return wait_for_starter(e);
+	/* A handler that waits for the start must not have interrupted it. */
+	os_sigprocmask_all(&mask);
 	t->buf = e->request_buf;
 	err = start_one(e, t, "quire/request", request_main, e);
 	if (!err)
@@ -194,7 +219,28 @@ int engine_start(struct engine *e)
 		atomic32_store(&e->state, ENGINE_FAILED);
 		futex_wake(&e->state, UINT32_MAX, false);
 	}
+	os_sigprocmask_set(&mask);
 	return (int)err;
+}
+
+/* The preload has nobody to ask engine_why(): the program only sees its mmap fail. */
+static void say_why(struct engine *e)
+{
+	char text[sizeof(e->why) + 64];
+
+	if (!(e->flags & ENGINE_LAZY) || atomic32_xchg(&e->said_why, 1))
+		return;
+	fmt_str(text, sizeof(text), "quire: cannot page: %s\n", e->why);
+	os_message(text);
+}
+
+int engine_start(struct engine *e)
+{
+	int err = start_once(e);
+
+	if (err)
+		say_why(e);
+	return err;
 }
 
 /* Bytes above which the engine must run: the smallest limit that applies, less
@@ -224,4 +270,10 @@ bool engine_must_start(struct engine *e, u64 more)
 int engine_start_if_needed(struct engine *e)
 {
 	return engine_must_start(e, 0) ? engine_start(e) : 0;
+}
+
+void engine_start_early(struct engine *e)
+{
+	if (start_threshold(e) != UINT64_MAX && !start_once(e))
+		(void)request_call(e, REQ_OPEN_STORE, NULL, 0, NULL);
 }

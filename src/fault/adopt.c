@@ -63,6 +63,40 @@ int adopt_present(struct fault *f, struct task *t, const struct region *r)
 	return err < 0 ? err : a.err;
 }
 
+static void settle_forked_page(struct adopt *a, u64 addr)
+{
+	struct pte *pte = page_table_get(&a->f->mm->ptes, addr);
+
+	if (!pte)
+		a->err = -ENOMEM;
+	else if (pte_type(pte) == PTE_SWAP)
+		a->err = a->f->mm->pager.ops->drop(&a->f->mm->pager, addr, PAGE_SIZE);
+	else
+		adopt_page(a, addr);
+}
+
+static void settle_forked(void *ctx, u64 addr, u64 nr_pages)
+{
+	struct adopt *a = ctx;
+
+	for (u64 i = 0; i < nr_pages && !a->err; i++)
+		settle_forked_page(a, addr + i * PAGE_SIZE);
+}
+
+/*
+ * What libc writes there before the child's first handler may be lost: it resets
+ * records of threads that do not exist in the child, and locks of the name service
+ * to what they are in the page that is out.
+ */
+int adopt_forked(struct fault *f, struct task *t, const struct region *r)
+{
+	struct adopt a = { .f = f, .t = t, .objcg = r->objcg };
+	struct pager *pager = &f->mm->pager;
+	int err = pager->ops->scan(pager, r->start, r->end - r->start, settle_forked, &a);
+
+	return err < 0 ? err : a.err;
+}
+
 int adopt_range(struct fault *f, struct task *t, const struct region *r)
 {
 	struct pager *pager = &f->mm->pager;

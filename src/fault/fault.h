@@ -79,6 +79,12 @@ struct fault {
 	struct swap *swap; /* (C) */
 	struct zswap *zswap; /* (C) */
 	struct reclaim *reclaim; /* (C) */
+	/*
+	 * Thread that forks (tid, 0: none): its faults are charged by force, since
+	 * nothing is reclaimed, and served behind the closed gate too (libc's fork
+	 * reads the heap after all handlers).  It is woken when all else is at rest.
+	 */
+	struct atomic32 forker, hold_wake;
 	struct gate *gate; /* (C) closed: no page may come in (fork, mremap) */
 	void (*fatal)(void *ctx, const char *reason); /* (C) does not return */
 	void *fatal_ctx;
@@ -169,6 +175,12 @@ void populate_unpin(struct fault *f, u64 start, u64 end);
 /* Present pages of a range become inactive and cold (MADV_COLD), or leave at once
  * (MADV_PAGEOUT); pages handled. */
 u64 populate_cool(struct fault *f, struct task *t, u64 start, u64 end, bool pageout);
+
+/*
+ * A range of a forked child, registered again: what is present there and was not in
+ * the parent was made by libc's fork, in a page of zeros.  The content counts.
+ */
+int QUIRE_MUST_CHECK adopt_forked(struct fault *f, struct task *t, const struct region *r);
 
 /* Move ptes after mremap(2), both gates closed. */
 int QUIRE_MUST_CHECK zap_move_ptes(struct fault *f, u64 old, u64 to, u64 len);

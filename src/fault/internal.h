@@ -21,6 +21,12 @@ struct fault_ctx {
 	bool keep_copy; /* the bytes came from the store, where they may stay */
 };
 
+/* For pager_flags: whom the pager must leave asleep, see struct fault. */
+static inline u32 fault_wake_flags(struct fault *f)
+{
+	return atomic32_load(&f->hold_wake) ? PAGER_DONTWAKE : 0;
+}
+
 /*
  * A new page of c->objcg at c->addr with content src (NULL: zeros), not yet
  * visible: c->new_page.  -errno of the pager, or -ENOMEM: nothing was mapped.

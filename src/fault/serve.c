@@ -28,6 +28,8 @@
  */
 #define FAULT_SPIN_NS (50 * NSEC_PER_USEC)
 #define FAULT_SPIN_MIN_CPUS 3u
+/* Between two looks at what the forking thread waits for. */
+#define FORKER_POLL_NS (20 * NSEC_PER_USEC)
 
 void fault_account(struct fault *f, struct objcg_id o, enum fault_kind kind, u64 since_ns)
 {
@@ -96,7 +98,8 @@ static enum fault_result nothing_to_do(struct fault_ctx *c, struct pte *pte)
 
 	if (pte)
 		pte_unlock(pte);
-	pager->ops->wake(pager, c->queue, c->addr, PAGE_SIZE);
+	if (!(c->pager_flags & PAGER_DONTWAKE))
+		pager->ops->wake(pager, c->queue, c->addr, PAGE_SIZE);
 	c->kind = FAULT_DUP;
 	return FAULT_DONE;
 }
@@ -122,7 +125,7 @@ static enum fault_result serve_none(struct fault_ctx *c, struct pte *pte)
 static enum fault_result serve_present(struct fault_ctx *c, struct pte *pte)
 {
 	struct pager *pager = &c->f->mm->pager;
-	long n = pager->ops->zero(pager, c->queue, c->addr, 1, 0);
+	long n = pager->ops->zero(pager, c->queue, c->addr, 1, c->pager_flags);
 
 	if (n > 0) {
 		struct page *page = page_at(&c->f->mm->pages, (struct page_id){ pte_index(pte) });
@@ -316,6 +319,8 @@ static u32 throttle_flags(struct fault *f, struct objcg_id o, u64 *ret_delay)
 	struct memcg_id which, id = objcg_memcg(f->tree, o);
 
 	*ret_delay = 0;
+	if (fault_wake_flags(f))
+		return PAGER_DONTWAKE;
 	if (memcg_over_high(f->tree, id, &which))
 		*ret_delay = memcg_high_delay_ns(f->tree, id, 1);
 	return *ret_delay ? PAGER_DONTWAKE : 0;
@@ -412,9 +417,80 @@ static void give_up_stock(struct fault_thread *ft)
 {
 	if (!ft->task.stock.nr_pages)
 		return;
-	gate_enter(ft->f->gate);
+	/* Closed: a fork, whose own fault may be the next to arrive. */
+	if (!gate_try_enter(ft->f->gate))
+		return;
 	memcg_drain_stock(ft->f->tree, &ft->task.stock);
 	gate_leave(ft->f->gate);
+}
+
+/*
+ * A fault of the forking thread.  With the gate closed everybody is at rest but us:
+ * the thread goes on to clone(2) as soon as it is woken, so that is the last act.
+ */
+static void serve_forker(struct fault_thread *ft, u64 addr)
+{
+	struct fault *f = ft->f;
+	struct pager *pager = &f->mm->pager;
+	bool closed = !gate_try_enter(f->gate);
+	enum fault_result res;
+	struct memcg_id over;
+
+	if (closed) {
+		gate_enter_again(f->gate);
+		atomic32_store(&f->hold_wake, 1);
+	}
+	do {
+		res = fault_serve(f, &ft->task, ft->queue, addr, true, &over);
+		/* Reads end on other threads; they and their readahead leave the gate. */
+		while (closed && !gate_alone(f->gate))
+			os_sleep_ns(FORKER_POLL_NS);
+		if (res == FAULT_NO_MEMORY)
+			os_sched_yield();
+	} while (res == FAULT_NO_MEMORY);
+	gate_leave(f->gate);
+	if (!closed)
+		return;
+	atomic32_store(&f->hold_wake, 0);
+	pager->ops->wake(pager, ft->queue, addr, PAGE_SIZE);
+}
+
+/*
+ * Into the gate, or false: a fork has closed it.  Behind these messages one of the
+ * forking thread may wait, so nobody sleeps here: the others are sent back, to fault
+ * again until the gate is open.
+ */
+static bool enter_for(struct fault_thread *ft, const struct fault_msg *msgs, int n)
+{
+	struct fault *f = ft->f;
+
+	if (gate_try_enter(f->gate))
+		return true;
+	if (!atomic32_load(&f->forker)) {
+		gate_enter(f->gate);
+		return true;
+	}
+	os_sleep_ns(FORKER_POLL_NS);
+	for (int i = 0; i < n; i++)
+		f->mm->pager.ops->wake(&f->mm->pager, ft->queue, msgs[i].addr, PAGE_SIZE);
+	return false;
+}
+
+/* The forking thread's faults are served and leave msgs; how many remain. */
+static int serve_forkers(struct fault_thread *ft, struct fault_msg *msgs, int n)
+{
+	u32 forker = atomic32_load(&ft->f->forker);
+	int left = 0;
+
+	if (!forker)
+		return n;
+	for (int i = 0; i < n; i++) {
+		if (msgs[i].tid == forker)
+			serve_forker(ft, msgs[i].addr);
+		else
+			msgs[left++] = msgs[i];
+	}
+	return left;
 }
 
 void fault_thread_main(struct thread *self)
@@ -434,9 +510,10 @@ void fault_thread_main(struct thread *self)
 			n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, 0,
 					       NSEC_PER_SEC);
 		}
-		if (n <= 0)
+		if (n > 0)
+			n = serve_forkers(ft, msgs, n);
+		if (n <= 0 || !enter_for(ft, msgs, n))
 			continue;
-		gate_enter(ft->f->gate);
 		atomic64_poke(&ft->busy_since, os_now_ns());
 		for (int i = 0; i < n; i++)
 			serve_message(ft, msgs[i].addr);

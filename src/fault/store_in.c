@@ -59,6 +59,7 @@ static void finish(struct store_in *in, struct task *t, int err)
 		.queue = in->queue,
 		.charged = true,
 		.keep_copy = true,
+		.pager_flags = fault_wake_flags(f),
 	};
 	enum fault_result res = FAULT_DONE;
 
@@ -79,7 +80,6 @@ static void finish(struct store_in *in, struct task *t, int err)
 	else if (!err)
 		fault_account(f, c.objcg, FAULT_STORE, in->since_ns);
 	atomic32_store(&in->used, 0);
-	gate_leave(f->gate);
 }
 
 /* On an I/O thread of the store (its thread struct is not a task of ours). */
@@ -106,6 +106,8 @@ static void read_done(struct store_get *get, int res)
 	}
 	finish(in, &t, err);
 	slot_cache_drain(f->swap, &t.slots);
+	/* Last: behind the gate a fork takes place, and no lock may be held then. */
+	gate_leave(f->gate);
 }
 
 enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u64 addr,

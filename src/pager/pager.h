@@ -23,6 +23,7 @@
 
 struct fault_msg {
 	u64 addr; /* page aligned */
+	u32 tid; /* who faults; 0: not known */
 	bool write;
 	bool wp; /* a store to a page that take() has write-protected (uffd_copy) */
 };

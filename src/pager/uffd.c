@@ -372,6 +372,7 @@ static int read_faults(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr)
 		if (raw[i].event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		msgs[got].addr = raw[i].address & PAGE_MASK;
+		msgs[got].tid = raw[i].ptid;
 		msgs[got].write = raw[i].flags & UFFD_PAGEFAULT_FLAG_WRITE;
 		msgs[got].wp = raw[i].flags & UFFD_PAGEFAULT_FLAG_WP;
 		got++;

@@ -20,6 +20,7 @@
 
 #define UFFD_FEATURE_PAGEFAULT_FLAG_WP (1ull << 0) /* 5.7 */
 #define UFFD_FEATURE_SIGBUS (1ull << 7) /* 4.14 */
+#define UFFD_FEATURE_THREAD_ID (1ull << 8) /* 4.14 */
 #define UFFD_FEATURE_POISON (1ull << 14) /* 6.6 */
 #define UFFD_FEATURE_MOVE (1ull << 16) /* 6.8 */
 

@@ -41,7 +41,8 @@
 
 static int copy_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
-	int err = uffd_open(p, nr_queues, dev_fd, UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	int err = uffd_open(p, nr_queues, dev_fd,
+			    UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID);
 
 	if (err)
 		return err;

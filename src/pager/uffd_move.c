@@ -68,7 +68,9 @@ static int touch_for_write(u64 addr)
 
 static int move_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
-	int err = uffd_open(p, nr_queues, dev_fd, p->caps.wp ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : 0);
+	int err = uffd_open(p, nr_queues, dev_fd,
+			    UFFD_FEATURE_THREAD_ID |
+				    (p->caps.wp ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : 0));
 
 	/* Refused after setuid(2): then what is not writable stays. */
 	if (!err && p->caps.wp)
