@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ticker.c - every 100 ms: what nobody tells us, what is late, what to record.
+ * ticker.c - now and then: what nobody tells us, what is late, what to record.
  *
  * Owns: the charge of memory outside pages (metadata, pool slack, unmanaged
  * RSS), wake-ups of throttled threads, delivery of events, the watchdog, this
@@ -16,6 +16,13 @@
 #include "base/os.h"
 
 #define TICK_NS (100 * NSEC_PER_MSEC)
+/*
+ * Memory that only the kernel sees is looked at more often while it moves or its
+ * group is short: a JVM maps 13 MiB of its own in its first 60 ms, and until that
+ * is known managed memory fills the whole limit.  A look costs some 10 us.
+ */
+#define LOOK_BUSY_NS (5 * NSEC_PER_MSEC)
+#define LOOK_MOVED (MIB / PAGE_SIZE)
 
 u64 ticker_anon_rss(struct engine *e)
 {
@@ -41,18 +48,24 @@ static u64 managed_pages(struct engine *e)
 	       memcg_stat_read(e->tree, MEMCG_ROOT, MEMCG_STAT_FRAMES);
 }
 
-static void charge_overhead(struct engine *e)
+/* True: look again soon. */
+static bool charge_overhead(struct engine *e)
 {
 	u64 pool = zspool_bytes(e->zswap.pool), objects = zspool_object_bytes(e->zswap.pool);
 	u64 meta = stat_read(&e->mm.meta.bytes) + lru_bytes(&e->lru);
 	u64 slack = pool > objects ? pool - objects : 0;
 	u64 anon = ticker_anon_rss(e) >> PAGE_SHIFT;
 	u64 ours = managed_pages(e) + (pool + meta) / PAGE_SIZE;
+	u64 foreign = anon > ours ? anon - ours : 0, before;
+	struct memcg_id home = e->home;
 
 	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_KERNEL, (meta + slack) >> PAGE_SHIFT);
-	if (e->flags & ENGINE_COUNT_UNMANAGED)
-		memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED,
-				   anon > ours ? anon - ours : 0);
+	if (!(e->flags & ENGINE_COUNT_UNMANAGED))
+		return false;
+	before = memcg_stat_read(e->tree, home, MEMCG_STAT_UNMANAGED);
+	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, foreign);
+	return foreign > before + LOOK_MOVED || before > foreign + LOOK_MOVED ||
+	       memcg_usage(e->tree, home, COUNTER_MEMORY) > memcg_wmark_pages(e->tree, home);
 }
 
 /* Quantiles over all faults that had to fetch bytes. */
@@ -99,7 +112,7 @@ static void watch_faults(struct engine *e, u64 now_ns, u32 *late_ticks)
 void ticker_main(struct thread *self)
 {
 	struct engine *e = self->arg;
-	u64 next_tick = 0;
+	u64 next_tick = 0, next_look = 0, look_ns = LOOK_BUSY_NS;
 	u32 late_ticks = 0;
 
 	while (!atomic32_load(&e->reclaim.stop)) {
@@ -108,13 +121,17 @@ void ticker_main(struct thread *self)
 		u64 next = fault_run_timers(&e->fault, now);
 
 		group_deliver_events(e);
+		if (now >= next_look) {
+			look_ns = charge_overhead(e) ? LOOK_BUSY_NS : min_of(2 * look_ns, TICK_NS);
+			next_look = now + look_ns;
+		}
 		if (now >= next_tick) {
 			e->nr_ticks++;
 			next_tick = now + TICK_NS;
-			charge_overhead(e);
 			record_member(e);
 			watch_faults(e, now, &late_ticks);
 		}
-		event_wait(&e->fault.timer_wake, seq, min_of(next, next_tick - now));
+		event_wait(&e->fault.timer_wake, seq,
+			   min_of(next, min_of(next_look, next_tick) - now));
 	}
 }
