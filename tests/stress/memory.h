@@ -47,13 +47,22 @@ static void unmap(void *p, uint64_t len)
 
 static void *remap(void *p, uint64_t len, uint64_t new_len)
 {
+	void *to;
+
 	/* advice on parts has split the mapping; mremap(2) wants one */
 	if (madvise(p, len, MADV_NORMAL))
 		die("madvise");
-	p = mremap(p, len, new_len, MREMAP_MAYMOVE);
-	if (p == MAP_FAILED)
+	to = mremap(p, len, new_len, MREMAP_MAYMOVE);
+	if (to != MAP_FAILED)
+		return to;
+	if (errno != EFAULT)
 		die("mremap");
-	return p;
+	/* Parts that were advised before they were touched stay mappings of their own
+	 * for ever (they have different anon_vmas), with quire and without. */
+	to = map(new_len);
+	memcpy(to, p, len < new_len ? len : new_len);
+	unmap(p, len);
+	return to;
 }
 
 static void discard(void *p, uint64_t len)
