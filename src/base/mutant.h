@@ -35,6 +35,8 @@
 	X(putback_ignores_slot_note) /* a slot dropped before its page was listed stays */         \
 	X(unmap_does_not_ask_again) /* an owned page is taken without a look at its pte */         \
 	X(copy_not_compared) /* a page leaves by its clean copy, whatever it holds */              \
+	X(protected_not_asked_again) /* a page is taken for clean that was just written */         \
+	X(unprotect_forgets_flag) /* a store goes on and the page still counts as clean */         \
 	X(visible_before_listed) /* the pte names a page that no list has */                       \
 	X(zeros_ahead_ignore_zap) /* zeros are put ahead of a fault, into such a range */          \
 	X(fault_ignores_zap) /* a fault maps into a range that is being unmapped */                \

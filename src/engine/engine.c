@@ -316,7 +316,7 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		(unsigned long long)stat_read(&e->mm.meta.bytes));
 	fmt_add(out,
 		"pager: busy %llu pinned %llu refused %llu eagain %llu eexist %llu move_unsaid %llu "
-		"frames_lost %llu reads %llu sleeps %llu\n",
+		"frames_lost %llu drop_single %llu protects %u reads %llu sleeps %llu\n",
 		(unsigned long long)stat_read(&p->nr_take_busy),
 		(unsigned long long)stat_read(&p->nr_take_pinned),
 		(unsigned long long)stat_read(&p->nr_take_refused),
@@ -324,6 +324,7 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		(unsigned long long)stat_read(&p->nr_eexist),
 		(unsigned long long)stat_read(&p->nr_move_unsaid),
 		(unsigned long long)stat_read(&e->reclaim.nr_frames_lost),
+		(unsigned long long)stat_read(&p->nr_drop_single), atomic32_peek(&p->protects),
 		(unsigned long long)stat_read(&p->nr_fault_reads),
 		(unsigned long long)stat_read(&p->nr_fault_sleeps));
 	fmt_add(out,

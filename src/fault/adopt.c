@@ -63,6 +63,18 @@ int adopt_present(struct fault *f, struct task *t, const struct region *r)
 	return err < 0 ? err : a.err;
 }
 
+/* The kernel copies a mapping without its userfaultfd and what that protected. */
+static void forget_protection(struct fault *f, struct pte *pte)
+{
+	struct page *page;
+
+	pte_lock(pte);
+	page = page_at(&f->mm->pages, (struct page_id){ pte_index(pte) });
+	if (pte_type(pte) == PTE_PRESENT)
+		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+	pte_unlock(pte);
+}
+
 static void settle_forked_page(struct adopt *a, u64 addr)
 {
 	struct pte *pte = page_table_get(&a->f->mm->ptes, addr);
@@ -71,6 +83,8 @@ static void settle_forked_page(struct adopt *a, u64 addr)
 		a->err = -ENOMEM;
 	else if (pte_type(pte) == PTE_SWAP)
 		a->err = a->f->mm->pager.ops->drop(&a->f->mm->pager, addr, PAGE_SIZE);
+	else if (pte_type(pte) == PTE_PRESENT)
+		forget_protection(a->f, pte);
 	else
 		adopt_page(a, addr);
 }
@@ -86,7 +100,7 @@ static void settle_forked(void *ctx, u64 addr, u64 nr_pages)
 /*
  * What libc writes there before the child's first handler may be lost: it resets
  * records of threads that do not exist in the child, and locks of the name service
- * to what they are in the page that is out.
+ * to what they are in the page that is out.  Every page that is mapped here is met.
  */
 int adopt_forked(struct fault *f, struct task *t, const struct region *r)
 {

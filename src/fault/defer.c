@@ -35,13 +35,14 @@ static void queue_fault(struct fault *f, struct ilist *list, const struct waitin
 	mutex_unlock(&f->wait_lock);
 }
 
-void fault_defer(struct fault *f, u32 queue, u64 addr, struct memcg_id over)
+void fault_defer(struct fault *f, u32 queue, u64 addr, u32 flags, struct memcg_id over)
 {
 	struct waiting_fault w = {
 		.addr = addr,
 		.since_ns = os_now_ns(),
 		.queue = queue,
 		.memcg = over.v,
+		.flags = flags,
 	};
 
 	stat_add(&f->nr_deferred, 1);
@@ -91,7 +92,7 @@ void fault_retry_waiting(struct fault *f, struct task *t)
 	while (nr-- && pop(f, &f->wait_memory, &w)) {
 		struct region region;
 
-		if (fault_serve(f, t, w.queue, w.addr, false, &over) == FAULT_NO_MEMORY) {
+		if (fault_serve(f, t, w.queue, w.addr, w.flags, &over) == FAULT_NO_MEMORY) {
 			w.memcg = over.v;
 			queue_fault(f, &f->wait_memory, &w);
 			break; /* the rest would meet the same limit: next round */

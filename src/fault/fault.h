@@ -32,6 +32,13 @@ enum fault_result {
 	FAULT_NO_MEMORY, /* not charged: queue it, or reclaim and try again */
 };
 
+/* What to know about a fault. */
+enum fault_flags {
+	FAULT_FORCE = 1, /* charge by force: never FAULT_NO_MEMORY */
+	FAULT_WRITE = 2, /* by a store */
+	FAULT_WP = 4, /* by a store to a page that is there, write-protected */
+};
+
 #define FAULT_IO_MAX 64u
 #define FAULT_WAIT_MAX 65536u
 /* Longest window brought in with a sequential fault, pages. */
@@ -53,6 +60,7 @@ struct waiting_fault {
 	u64 due_ns; /* throttled: wake then; 0: waits for memory */
 	u32 queue;
 	u32 memcg; /* whose max said no */
+	u32 flags; /* enum fault_flags */
 };
 
 /* One read from the store under way. */
@@ -65,7 +73,7 @@ struct store_in {
 	u64 since_ns;
 	u32 queue;
 	u32 objcg;
-	bool raw;
+	bool raw, write;
 	u8 retries;
 	struct atomic32 used;
 	u8 data[PAGE_SIZE] __attribute__((aligned(64)));
@@ -100,6 +108,9 @@ struct fault {
 	struct stream stream[PAGER_MAX_QUEUES][READAHEAD_STREAMS];
 	struct atomic32 next_stream[PAGER_MAX_QUEUES];
 
+	/* Pages mapped write-protected of late, and those of them that were written. */
+	struct atomic32 protected_in, protected_lost;
+
 	struct hist latency[NR_FAULT_KINDS]; /* ns from message to mapping */
 	struct counter64 nr_deferred, nr_throttled, nr_poisoned, nr_io_retry, nr_no_io_slot;
 };
@@ -110,9 +121,9 @@ void fault_exit(struct fault *f);
 
 /* ---- serving (serve.c) -------------------------------------------------- */
 
-/* One attempt.  charge_force: never FAULT_NO_MEMORY. */
-enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr,
-			      bool charge_force, struct memcg_id *ret_over);
+/* One attempt.  flags: enum fault_flags. */
+enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr, u32 flags,
+			      struct memcg_id *ret_over);
 /* Messages of a queue, for ever: the thread's main; thread.arg is the fault
  * thread's struct fault_thread. */
 struct fault_thread {
@@ -131,7 +142,7 @@ void fault_account(struct fault *f, struct objcg_id o, enum fault_kind kind, u64
 
 /* ---- waiting (defer.c) --------------------------------------------------------- */
 
-void fault_defer(struct fault *f, u32 queue, u64 addr, struct memcg_id over);
+void fault_defer(struct fault *f, u32 queue, u64 addr, u32 flags, struct memcg_id over);
 void fault_wake_later(struct fault *f, u32 queue, u64 addr, u64 delay_ns);
 /* Try all that wait for memory once; wakes nobody twice. */
 void fault_retry_waiting(struct fault *f, struct task *t);

@@ -19,6 +19,7 @@ struct fault_ctx {
 	enum fault_kind kind;
 	bool charged; /* one page, not yet in a mapped page's name */
 	bool keep_copy; /* the bytes came from the store, where they may stay */
+	bool write; /* a store is what faulted */
 };
 
 /* For pager_flags: whom the pager must leave asleep, see struct fault. */
@@ -29,7 +30,8 @@ static inline u32 fault_wake_flags(struct fault *f)
 
 /*
  * A new page of c->objcg at c->addr with content src (NULL: zeros), not yet
- * visible: c->new_page.  -errno of the pager, or -ENOMEM: nothing was mapped.
+ * visible: c->new_page.  Write-protected unless c->write, where that pays.
+ * -errno of the pager, or -ENOMEM: nothing was mapped.
  */
 int QUIRE_MUST_CHECK fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags);
 /* Mapped: listed, counted, visible; unlocks the pte. */
@@ -37,6 +39,14 @@ void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id);
 /* Map a page of a slot from bytes at src; the slot ends.  Unlocks the pte. */
 enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
 				       const void *src);
+/* ---- write protection (protect.c) ------------------------------------------ */
+
+/* Shall a page that is only read be mapped write-protected? */
+bool QUIRE_MUST_CHECK fault_wants_protection(struct fault *f);
+/* The store at c->addr met a protected page: true when that is settled, false when
+ * the page has left meanwhile and this is a fault like any other. */
+bool fault_unprotect(struct fault_ctx *c);
+
 /* Neighbours of a page that just came in. */
 void fault_readahead(struct fault_ctx *c);
 /* Neighbours, never touched so far, of a page that just got its first touch. */
@@ -50,7 +60,7 @@ void fault_zero_ahead(struct fault_ctx *c);
  * (pte unlocked, charge still the caller's).
  */
 enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u64 addr,
-				 struct objcg_id o, struct slot_id slot);
+				 struct objcg_id o, struct slot_id slot, bool write);
 /* Age of the oldest read under way. */
 u64 store_in_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
 

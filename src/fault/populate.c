@@ -32,7 +32,7 @@ static int make_room(struct fault *f, struct task *t, struct memcg_id over)
 
 /* One page in; 0, -ENOMEM, or -EFAULT (damaged). */
 static int bring_page(struct fault *f, struct task *t, const struct region *r, u64 addr,
-		      struct pte *pte)
+		      struct pte *pte, bool pin)
 {
 	for (u32 tries = 0; tries < POPULATE_RETRIES; tries++) {
 		struct memcg_id over = { 0 };
@@ -41,7 +41,7 @@ static int bring_page(struct fault *f, struct task *t, const struct region *r, u
 		if (pte_type(pte) != PTE_SWAP)
 			return pte_type(pte) == PTE_POISONED ? -EFAULT : 0;
 		gate_enter(f->gate);
-		res = fault_serve(f, t, r->queue, addr, false, &over);
+		res = fault_serve(f, t, r->queue, addr, pin ? FAULT_WRITE : 0, &over);
 		gate_leave(f->gate);
 		if (res == FAULT_NO_MEMORY) {
 			kswapd_wake(f->reclaim);
@@ -57,12 +57,20 @@ static int bring_page(struct fault *f, struct task *t, const struct region *r, u
 	return -ENOMEM;
 }
 
+/* No store to a pinned page is a fault (and it will not leave, protected or not). */
+static void unprotect_pinned(struct fault *f, const struct region *r, u64 addr)
+{
+	struct fault_ctx c = { .f = f, .queue = r->queue, .addr = addr };
+
+	fault_unprotect(&c);
+}
+
 /* Bring in and pin under the pte lock, so that it cannot leave in between. */
 static int bring_and_pin(struct fault *f, struct task *t, const struct region *r, u64 addr,
 			 struct pte *pte, bool pin)
 {
 	for (;;) {
-		int err = bring_page(f, t, r, addr, pte);
+		int err = bring_page(f, t, r, addr, pte, pin);
 		bool done;
 
 		if (err || !pin)
@@ -72,8 +80,10 @@ static int bring_and_pin(struct fault *f, struct task *t, const struct region *r
 		if (done && pte_pins(pte) < PTE_PIN_MAX)
 			pte_set_pins(pte, pte_pins(pte) + 1);
 		pte_unlock(pte);
-		if (done)
+		if (done) {
+			unprotect_pinned(f, r, addr);
 			return 0;
+		}
 	}
 }
 
@@ -131,6 +141,7 @@ void populate_unpin(struct fault *f, u64 start, u64 end)
 static void cool_batch(struct fault *f, struct task *t, struct page_id *batch, u32 nr, bool pageout)
 {
 	struct memcg_id id;
+	u32 freed = 0;
 
 	if (!nr)
 		return;
@@ -142,7 +153,7 @@ static void cool_batch(struct fault *f, struct task *t, struct page_id *batch, u
 		return;
 	}
 	gate_enter(f->reclaim->gate);
-	reclaim_unmap_pages(f->reclaim, t, batch, nr);
+	reclaim_unmap_pages(f->reclaim, t, batch, nr, &freed);
 	reclaim_pageout(f->reclaim, t, id, nr);
 	gate_leave(f->reclaim->gate);
 }

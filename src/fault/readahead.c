@@ -150,7 +150,7 @@ static bool bring_in(struct fault_ctx *c, struct pte *pte, enum slot_kind kind)
 	enum fault_result res;
 
 	if (kind == SLOT_STORE) {
-		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot);
+		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot, c->write);
 		c->charged = res != FAULT_IO;
 		return res == FAULT_IO;
 	}

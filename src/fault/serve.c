@@ -51,13 +51,18 @@ int fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags)
 {
 	struct pages *pages = &c->f->mm->pages;
 	struct pager *pager = &c->f->mm->pager;
+	u32 flags = c->pager_flags;
 	long n;
 
 	c->new_page = page_alloc(pages, c->addr >> PAGE_SHIFT, c->objcg.v);
 	if (!c->new_page.v)
 		return -ENOMEM;
+	if (src && !c->write && fault_wants_protection(c->f)) {
+		flags |= PAGER_PROTECT;
+		page_flags |= PG_PROTECTED;
+	}
 	atomic32_poke(&page_at(pages, c->new_page)->flags, page_flags);
-	n = src ? pager->ops->copy(pager, c->queue, c->addr, src, 1, c->pager_flags) :
+	n = src ? pager->ops->copy(pager, c->queue, c->addr, src, 1, flags) :
 		  pager->ops->zero(pager, c->queue, c->addr, 1, c->pager_flags);
 	if (n < 0)
 		page_free(pages, c->new_page);
@@ -130,32 +135,47 @@ static enum fault_result serve_present(struct fault_ctx *c, struct pte *pte)
 	if (n > 0) {
 		struct page *page = page_at(&c->f->mm->pages, (struct page_id){ pte_index(pte) });
 
-		/* Its descriptor and charge serve the new, empty page. */
+		/* Its descriptor and charge serve the new, empty, writable page. */
+		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
 		memcg_stat_add(c->f->tree, (struct objcg_id){ page->objcg }, MEMCG_STAT_PGDROPPED,
 			       1);
 	}
 	return nothing_to_do(c, pte);
 }
 
-/* The page of a frame goes back where it was.  -EAGAIN, -ENOMEM: not now, it is still
- * in its frame. */
+/*
+ * The page of a frame goes back where it was.  -EAGAIN, -ENOMEM: not now, it is still
+ * in its frame.  Moving it flushes the TLBs for the frame's sake, copying does not; so
+ * it is moved where the frame has to be emptied anyway.
+ */
 static int give_back(struct fault_ctx *c, struct page *page)
 {
+	struct frames *frames = &c->f->mm->frames;
 	struct pager *pager = &c->f->mm->pager;
-	void *frame = frame_addr(&c->f->mm->frames, page->frame);
-	long n = pager->ops->give(pager, c->queue, c->addr, frame, 1, c->pager_flags);
+	void *frame = frame_addr(frames, page->frame);
+	u32 flags = c->pager_flags;
+	long n;
 
-	if (n > 0) {
-		frames_put_empty(&c->f->mm->frames, page->frame, 1);
-		page->frame = 0;
-		return 0;
+	if (!frames_want_warm(frames)) {
+		n = pager->ops->give(pager, c->queue, c->addr, frame, 1, flags);
+		if (n > 0) {
+			frames_put_empty(frames, page->frame, 1);
+			page->frame = 0;
+			return 0;
+		}
 	}
-	/* The mapping became read-only or is locked since: moving is refused,
-	 * copying is not. */
-	n = pager->ops->copy(pager, c->queue, c->addr, frame, 1, c->pager_flags);
+	/* Also where the mapping became read-only or is locked since: moving is
+	 * refused then, copying is not. */
+	if (!c->write && fault_wants_protection(c->f)) {
+		flags |= PAGER_PROTECT;
+		atomic32_fetch_or(&page->flags, PG_PROTECTED);
+	}
+	n = pager->ops->copy(pager, c->queue, c->addr, frame, 1, flags);
+	if (n < 0)
+		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
 	if (n == -EAGAIN || n == -ENOMEM)
 		return (int)n;
-	frames_put(&c->f->mm->frames, page->frame, 1);
+	frames_put(frames, page->frame, 1);
 	page->frame = 0;
 	return n > 0 ? 0 : (int)n;
 }
@@ -277,7 +297,7 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 		return FAULT_DONE;
 	}
 	if (err == -EAGAIN) {
-		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot);
+		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot, c->write);
 		c->charged = res != FAULT_IO;
 		c->kind = FAULT_STORE;
 		if (res == FAULT_IO)
@@ -339,10 +359,18 @@ static void throttle(struct fault_ctx *c, u64 delay)
 	fault_wake_later(c->f, c->queue, c->addr, delay);
 }
 
-enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr,
-			      bool charge_force, struct memcg_id *ret_over)
+enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr, u32 flags,
+			      struct memcg_id *ret_over)
 {
-	struct fault_ctx c = { .f = f, .t = t, .queue = queue, .addr = addr, .kind = FAULT_DUP };
+	struct fault_ctx c = {
+		.f = f,
+		.t = t,
+		.queue = queue,
+		.addr = addr,
+		.kind = FAULT_DUP,
+		.write = flags & (FAULT_WRITE | FAULT_WP),
+		.pager_flags = fault_wake_flags(f),
+	};
 	u64 since = os_now_ns(), delay = 0;
 	enum fault_result res;
 	struct pte *pte;
@@ -350,9 +378,11 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 	PROBE_FAULT_BEGIN(addr, queue);
 	if (!region_find(&f->mm->regions, addr, &c.region))
 		return nothing_to_do(&c, NULL);
+	if (flags & FAULT_WP && fault_unprotect(&c)) /* costs no memory */
+		return FAULT_DONE;
 	c.objcg = c.region.objcg;
 	*ret_over = objcg_memcg(f->tree, c.objcg);
-	if (charge_force)
+	if (flags & FAULT_FORCE)
 		memcg_charge_force(f->tree, c.objcg, 1);
 	else if (memcg_try_charge(f->tree, &t->stock, c.objcg, 1, ret_over))
 		return FAULT_NO_MEMORY;
@@ -400,15 +430,21 @@ static bool reclaim_directly(struct fault_thread *ft, struct memcg_id over)
 	return sc.nr_reclaimed;
 }
 
-static void serve_message(struct fault_thread *ft, u64 addr)
+static u32 flags_of(const struct fault_msg *m)
+{
+	return (m->write ? FAULT_WRITE : 0) | (m->wp ? FAULT_WP : 0);
+}
+
+static void serve_message(struct fault_thread *ft, const struct fault_msg *m)
 {
 	struct memcg_id over = { 0 };
-	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, addr, false, &over);
+	u32 flags = flags_of(m);
+	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 
 	if (res == FAULT_NO_MEMORY && reclaim_directly(ft, over))
-		res = fault_serve(ft->f, &ft->task, ft->queue, addr, false, &over);
+		res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 	if (res == FAULT_NO_MEMORY)
-		fault_defer(ft->f, ft->queue, addr, over);
+		fault_defer(ft->f, ft->queue, m->addr, flags, over);
 }
 
 /* What an idle thread has bought ahead may be all that is left of the limit: faults
@@ -428,7 +464,7 @@ static void give_up_stock(struct fault_thread *ft)
  * A fault of the forking thread.  With the gate closed everybody is at rest but us:
  * the thread goes on to clone(2) as soon as it is woken, so that is the last act.
  */
-static void serve_forker(struct fault_thread *ft, u64 addr)
+static void serve_forker(struct fault_thread *ft, const struct fault_msg *m)
 {
 	struct fault *f = ft->f;
 	struct pager *pager = &f->mm->pager;
@@ -441,7 +477,8 @@ static void serve_forker(struct fault_thread *ft, u64 addr)
 		atomic32_store(&f->hold_wake, 1);
 	}
 	do {
-		res = fault_serve(f, &ft->task, ft->queue, addr, true, &over);
+		res = fault_serve(f, &ft->task, ft->queue, m->addr, flags_of(m) | FAULT_FORCE,
+				  &over);
 		/* Reads end on other threads; they and their readahead leave the gate. */
 		while (closed && !gate_alone(f->gate))
 			os_sleep_ns(FORKER_POLL_NS);
@@ -452,7 +489,7 @@ static void serve_forker(struct fault_thread *ft, u64 addr)
 	if (!closed)
 		return;
 	atomic32_store(&f->hold_wake, 0);
-	pager->ops->wake(pager, ft->queue, addr, PAGE_SIZE);
+	pager->ops->wake(pager, ft->queue, m->addr, PAGE_SIZE);
 }
 
 /*
@@ -486,7 +523,7 @@ static int serve_forkers(struct fault_thread *ft, struct fault_msg *msgs, int n)
 		return n;
 	for (int i = 0; i < n; i++) {
 		if (msgs[i].tid == forker)
-			serve_forker(ft, msgs[i].addr);
+			serve_forker(ft, &msgs[i]);
 		else
 			msgs[left++] = msgs[i];
 	}
@@ -516,7 +553,7 @@ void fault_thread_main(struct thread *self)
 			continue;
 		atomic64_poke(&ft->busy_since, os_now_ns());
 		for (int i = 0; i < n; i++)
-			serve_message(ft, msgs[i].addr);
+			serve_message(ft, &msgs[i]);
 		atomic64_poke(&ft->busy_since, 0);
 		gate_leave(ft->f->gate);
 	}

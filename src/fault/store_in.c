@@ -59,6 +59,7 @@ static void finish(struct store_in *in, struct task *t, int err)
 		.queue = in->queue,
 		.charged = true,
 		.keep_copy = true,
+		.write = in->write,
 		.pager_flags = fault_wake_flags(f),
 	};
 	enum fault_result res = FAULT_DONE;
@@ -76,7 +77,8 @@ static void finish(struct store_in *in, struct task *t, int err)
 		memcg_uncharge(f->tree, &t->stock, c.objcg, 1);
 	memcg_drain_stock(f->tree, &t->stock);
 	if (res == FAULT_NO_MEMORY)
-		fault_defer(f, in->queue, in->addr, objcg_memcg(f->tree, c.objcg));
+		fault_defer(f, in->queue, in->addr, in->write ? FAULT_WRITE : 0,
+			    objcg_memcg(f->tree, c.objcg));
 	else if (!err)
 		fault_account(f, c.objcg, FAULT_STORE, in->since_ns);
 	atomic32_store(&in->used, 0);
@@ -111,7 +113,7 @@ static void read_done(struct store_get *get, int res)
 }
 
 enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u64 addr,
-				 struct objcg_id o, struct slot_id slot)
+				 struct objcg_id o, struct slot_id slot, bool write)
 {
 	struct store_in *in = get_request(f);
 
@@ -125,6 +127,7 @@ enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u6
 	in->addr = addr;
 	in->queue = queue;
 	in->objcg = o.v;
+	in->write = write;
 	in->since_ns = os_now_ns();
 	in->retries = 0;
 	if (!aim(in))

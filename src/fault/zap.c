@@ -104,8 +104,14 @@ static void move_pte(struct fault *f, struct pte *from, struct pte *to, u64 to_a
 	type = pte_type(from);
 	index = pte_index(from);
 	pins = pte_pins(from);
-	if (type == PTE_PRESENT)
-		page_at(&f->mm->pages, (struct page_id){ index })->vpn = to_addr >> PAGE_SHIFT;
+	if (type == PTE_PRESENT) {
+		struct page *page = page_at(&f->mm->pages, (struct page_id){ index });
+
+		page->vpn = to_addr >> PAGE_SHIFT;
+		/* The kernel moves a page without its protection (before 6.13 with it,
+		 * but into a mapping that nobody watches). */
+		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+	}
 	pte_set_pins(to, pins);
 	pte_set_pins(from, 0);
 	pte_unlock_to(to, type, index);

@@ -77,6 +77,7 @@ enum memcg_stat {
 	MEMCG_STAT_PGACTIVATE,
 	MEMCG_STAT_PGDEACTIVATE,
 	MEMCG_STAT_PGUNMAP, /* stage one: taken into a frame */
+	MEMCG_STAT_PGUNPROTECT, /* written after it came in for a read */
 	MEMCG_STAT_PGROTATED, /* pte busy: put back */
 	MEMCG_STAT_PGPINNED, /* refused: pinned for direct I/O */
 	MEMCG_STAT_PGDROPPED, /* program dropped it behind our back */

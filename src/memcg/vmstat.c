@@ -145,6 +145,8 @@ static const struct vmstat_item items[] = {
 	LINE("filled", PAGES, FILLED, "swapped-out same-filled memory, kept as one word a page"),
 	LINE("pgunmap", COUNT, PGUNMAP,
 	     "pages taken from the program into a frame: stage one of reclaim"),
+	LINE("pgunprotect", COUNT, PGUNPROTECT,
+	     "pages that came in write-protected, for a read, and were written then"),
 	LINE("pgrotated", COUNT, PGROTATED, "pages put back by reclaim because they were busy"),
 	LINE("pgpinned", COUNT, PGPINNED, "pages reclaim could not take: pinned for direct I/O"),
 	LINE("pgdropped", COUNT, PGDROPPED, "pages the program dropped behind quire's back"),

@@ -112,8 +112,50 @@ void frames_put_empty(struct frames *f, u32 first, u32 nr)
 	mutex_unlock(&f->lock);
 }
 
+u32 frames_alloc_warm(struct frames *f, u32 want, u32 *ret)
+{
+	u32 nr, left;
+
+	if (!atomic32_peek(&f->nr_warm))
+		return 0;
+	mutex_lock(&f->lock);
+	left = atomic32_peek(&f->nr_warm);
+	for (nr = 0; nr < want && left; nr++)
+		ret[nr] = f->warm[--left];
+	atomic32_poke(&f->nr_warm, left);
+	atomic32_fetch_add(&f->nr_used, nr);
+	mutex_unlock(&f->lock);
+	return nr;
+}
+
+/* Their bits stay set: frames_alloc() promises empty ones. */
+static u32 keep_warm(struct frames *f, u32 first, u32 nr)
+{
+	u32 have, kept;
+
+	if (!frames_want_warm(f))
+		return 0;
+	mutex_lock(&f->lock);
+	have = atomic32_peek(&f->nr_warm);
+	for (kept = 0; kept < nr && have < FRAMES_WARM_MAX; kept++) {
+		quire_assert(f->bitmap[(first + kept) / WORD_BITS] >> ((first + kept) % WORD_BITS) &
+			     1);
+		f->warm[have++] = first + kept;
+	}
+	atomic32_poke(&f->nr_warm, have);
+	atomic32_fetch_sub(&f->nr_used, kept);
+	mutex_unlock(&f->lock);
+	return kept;
+}
+
 void frames_put(struct frames *f, u32 first, u32 nr)
 {
+	u32 kept = keep_warm(f, first, nr);
+
+	if (kept == nr)
+		return;
+	first += kept;
+	nr -= kept;
 	f->pager->ops->drop_frames(f->pager, frame_addr(f, first), (u64)nr << PAGE_SHIFT);
 	frames_put_empty(f, first, nr);
 }

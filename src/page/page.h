@@ -25,6 +25,10 @@ enum page_flags {
 	PG_UNEVICTABLE = 1u << 4, /* refused by the pager: list is unevictable */
 	PG_DEAD = 1u << 5, /* owner frees it at putback */
 	PG_COLD = 1u << 6, /* advised cold: unmapped without a second chance */
+	/* Mapped write-protected: a store is a fault first, so the bytes are those it came
+	 * in with.  Set and cleared under the pte lock; never in a forked child, never
+	 * after mremap(2), where the kernel forgets the protection. */
+	PG_PROTECTED = 1u << 7,
 };
 
 struct page {

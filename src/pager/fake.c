@@ -41,7 +41,7 @@ struct waiter {
 	u32 queue;
 	u64 page;
 	u64 number; /* order of arrival */
-	bool write;
+	bool write, wp;
 	struct event released;
 };
 
@@ -100,7 +100,7 @@ static bool is_range(u64 addr, u64 len)
 static void lose_page(struct fake *f, u32 page)
 {
 	f->flags[page] &= (u8) ~(FAKE_PRESENT | FAKE_ZERO | FAKE_SHARED | FAKE_PINNED |
-				 FAKE_POISONED);
+				 FAKE_POISONED | FAKE_PROTECTED);
 	memset(f->content[page], FAKE_EMPTY, PAGE_SIZE);
 }
 
@@ -170,6 +170,8 @@ static enum touch touch_page(struct fake *f, u32 page, bool write)
 		memset(f->content[page], 0, PAGE_SIZE);
 		*flags |= FAKE_PRESENT | FAKE_ZERO;
 	}
+	if (write && *flags & FAKE_PROTECTED)
+		return TOUCH_FAULT;
 	if (write)
 		*flags &= (u8) ~(FAKE_ZERO | FAKE_SHARED);
 	return TOUCH_DONE;
@@ -186,6 +188,7 @@ static struct waiter *post_fault(struct fake *f, u32 page, bool write)
 	f->waiter[i].page = page;
 	f->waiter[i].number = f->nr_posted++;
 	f->waiter[i].write = write;
+	f->waiter[i].wp = f->flags[page] & FAKE_PRESENT;
 	atomic32_poke(&f->waiter[i].state, WAITER_PENDING);
 	return &f->waiter[i];
 }
@@ -372,6 +375,7 @@ static int fake_open(struct pager *p, u32 nr_queues, int dev_fd)
 			return err;
 	}
 	p->nr_queues = nr_queues;
+	atomic32_poke(&p->protects, 1);
 	fake_reset(p);
 	return 0;
 }
@@ -501,6 +505,54 @@ static long fake_take(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 	return err;
 }
 
+/* As the real one: each page is read in a step, then all are dropped in one. */
+static long fake_take_protected(struct pager *p, const struct pager_page *pages, u32 nr)
+{
+	struct fake *f;
+	u32 got = 0;
+	int err = failpoint("uffd_read");
+
+	while (got < nr && !err) {
+		const struct pager_page *from = &pages[got];
+		u32 page = page_at(from->addr), frame = frame_at(p->priv, from->frame);
+
+		f = step_begin(p);
+		if (page >= FAKE_PAGES || !(f->flags[page] & FAKE_PRESENT))
+			err = -ENOENT;
+		else if (from->frame) {
+			quire_assert(frame < FAKE_FRAMES && frame_full(f, frame) == from->warm);
+			memcpy(from->frame, f->content[page], PAGE_SIZE);
+			set_frame(f, frame, true);
+		}
+		got += !err;
+		step_end(f);
+	}
+	if (!got)
+		return err;
+	f = step_begin(p);
+	for (u32 i = 0; i < got; i++)
+		lose_page(f, page_at(pages[i].addr));
+	step_end(f);
+	return got;
+}
+
+static int fake_unprotect(struct pager *p, u32 q, u64 addr, u32 flags)
+{
+	struct fake *f;
+	u32 page = page_at(addr), mask = 0;
+	int err = failpoint("uffd_unprotect");
+
+	quire_assert(q < p->nr_queues && page < FAKE_PAGES);
+	f = step_begin(p);
+	if (!err)
+		f->flags[page] &= (u8)~FAKE_PROTECTED;
+	if (!(flags & PAGER_DONTWAKE))
+		mask = release(f, page, 1);
+	step_end(f);
+	ring(f, mask);
+	return err;
+}
+
 /* May a page be put at addr by queue q? */
 static int put_allowed(const struct fake *f, u32 q, u32 page)
 {
@@ -527,7 +579,7 @@ static int give_one(struct fake *f, u32 q, u32 page, u32 frame)
 }
 
 /* src NULL: zeros. */
-static int copy_one(struct fake *f, u32 q, u32 page, const u8 *src)
+static int copy_one(struct fake *f, u32 q, u32 page, const u8 *src, u32 flags)
 {
 	int err = put_allowed(f, q, page);
 
@@ -537,7 +589,7 @@ static int copy_one(struct fake *f, u32 q, u32 page, const u8 *src)
 		memcpy(f->content[page], src, PAGE_SIZE);
 	else
 		memset(f->content[page], 0, PAGE_SIZE);
-	f->flags[page] |= FAKE_PRESENT;
+	f->flags[page] |= flags & PAGER_PROTECT ? FAKE_PRESENT | FAKE_PROTECTED : FAKE_PRESENT;
 	return 0;
 }
 
@@ -587,7 +639,7 @@ static long put_copies(struct pager *p, u32 q, u64 addr, const u8 *src, u32 nr, 
 	f = step_begin(p);
 	while (n < nr && !err) {
 		err = copy_one(f, q, page_at(addr + (u64)n * PAGE_SIZE),
-			       src ? src + (u64)n * PAGE_SIZE : NULL);
+			       src ? src + (u64)n * PAGE_SIZE : NULL, flags);
 		n += !err;
 	}
 	return put_end(p, page_at(addr), n, err, flags);
@@ -672,7 +724,8 @@ static u32 read_pending(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr)
 	while (n < nr && (w = next_pending(f, q))) {
 		atomic32_poke(&w->state, WAITER_READ);
 		msgs[n++] = (struct fault_msg){ .addr = fake_addr((u32)w->page),
-						.write = w->write };
+						.write = w->write,
+						.wp = w->wp };
 	}
 	step_end(f);
 	return n;
@@ -731,6 +784,8 @@ const struct pager_ops pager_fake = {
 	.add_frames = fake_add_frames,
 	.take = fake_take,
 	.give = fake_give,
+	.take_protected = fake_take_protected,
+	.unprotect = fake_unprotect,
 	.copy = fake_copy,
 	.zero = fake_zero,
 	.wake = fake_wake,

@@ -32,6 +32,7 @@ enum fake_page_flag {
 	FAKE_READONLY = 16, /* PROT_READ or mlocked: take and give say EINVAL */
 	FAKE_POISONED = 32, /* a touch is SIGBUS */
 	FAKE_UNMAPPED = 64, /* a touch is SIGSEGV */
+	FAKE_PROTECTED = 128, /* present, a store is a fault */
 };
 
 static inline u64 fake_addr(u32 page)

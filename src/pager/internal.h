@@ -48,6 +48,10 @@ long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags);
 int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on);
 /* Best effort: what cannot be made writable has just left our descriptor. */
 void uffd_unprotect(struct pager *p, u32 q, u64 addr, u32 nr);
+/* protected.c; needs mem_fd */
+void uffd_open_protected(struct pager *p);
+long uffd_take_protected(struct pager *p, const struct pager_page *pages, u32 nr);
+int uffd_unprotect_one(struct pager *p, u32 q, u64 addr, u32 flags);
 int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len);
 int uffd_poison(struct pager *p, u32 q, u64 addr);
 int uffd_drop(struct pager *p, u64 addr, u64 len);

@@ -25,7 +25,7 @@ struct fault_msg {
 	u64 addr; /* page aligned */
 	u32 tid; /* who faults; 0: not known */
 	bool write;
-	bool wp; /* a store to a page that take() has write-protected (uffd_copy) */
+	bool wp; /* a store to a write-protected page: PAGER_PROTECT, or take() at work */
 };
 
 /* What the running kernel lets us do; filled by pager_probe(). */
@@ -44,6 +44,14 @@ struct pager_caps {
 
 enum pager_put_flags {
 	PAGER_DONTWAKE = 1, /* leave the faulting thread asleep: throttling */
+	PAGER_PROTECT = 2, /* copy(): a store there shall be a fault, see take_protected() */
+};
+
+/* One page for take_protected(). */
+struct pager_page {
+	u64 addr;
+	void *frame; /* NULL: its bytes are not needed */
+	bool warm; /* the frame has memory */
 };
 
 struct pager;
@@ -85,6 +93,17 @@ struct pager_ops {
 	 * outside the gate): copy() instead, then drop_frames().
 	 */
 	long (*give)(struct pager *p, u32 q, u64 addr, void *frame, u32 nr, u32 flags);
+	/*
+	 * Take scattered pages that PAGER_PROTECT mapped and unprotect() did not make
+	 * writable: no store can come in between, so they are read, and then dropped in
+	 * one call, with one flush of the TLBs for all of them, where take() needs one a
+	 * page.  Returns the number taken from the front (>= 1), or the error of the
+	 * first: -ENOENT nothing there, -EINVAL locked, -EAGAIN, -ENOMEM.
+	 * A device that reads a pinned page goes on reading the old one.
+	 */
+	long (*take_protected)(struct pager *p, const struct pager_page *pages, u32 nr);
+	/* Stores to a page that PAGER_PROTECT mapped are welcome again. */
+	int (*unprotect)(struct pager *p, u32 q, u64 addr, u32 flags);
 	/* Copy nr pages from unmanaged src into missing pages at addr. */
 	long (*copy)(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32 flags);
 	/* Fill missing pages with zeros (never the shared zero page). */
@@ -121,6 +140,9 @@ struct pager {
 	int mem_fd; /* (C) /proc/self/mem or -1 */
 	int pagemap_fd; /* (C) or -1: scan() asks mincore(2) */
 	int frame_uffd; /* (C) the frames' own, nobody reads it */
+	int pid_fd; /* (C) this process, for process_madvise(2), or -1 */
+	/* PAGER_PROTECT works and pays; cleared where process_madvise(2) is refused */
+	struct atomic32 protects;
 	int uffd[PAGER_MAX_QUEUES]; /* (C) */
 	void *priv; /* fake: its memory */
 
@@ -128,6 +150,7 @@ struct pager {
 	struct counter64 nr_take_busy; /* EBUSY of a page, before breaking sharing */
 	struct counter64 nr_take_pinned; /* EBUSY again */
 	struct counter64 nr_take_refused; /* EINVAL */
+	struct counter64 nr_drop_single; /* pages dropped one by one: process_madvise refused */
 	struct counter64 nr_eagain; /* mapping changed under an ioctl */
 	struct counter64 nr_eexist; /* page was already there */
 	struct counter64 nr_move_unsaid; /* EEXIST of a page that the call did move */

@@ -91,7 +91,8 @@ static int open_one(struct pager *p, u64 features)
 
 void uffd_close(struct pager *p)
 {
-	p->dev_fd = p->mem_fd = p->pagemap_fd = p->frame_uffd = -1;
+	p->dev_fd = p->mem_fd = p->pagemap_fd = p->pid_fd = p->frame_uffd = -1;
+	atomic32_poke(&p->protects, 0);
 	for (u32 q = 0; q < PAGER_MAX_QUEUES; q++)
 		p->uffd[q] = -1;
 	p->nr_queues = 0;
@@ -103,6 +104,10 @@ void uffd_close_all(struct pager *p, int dev_fd)
 		os_close(p->dev_fd);
 	if (p->pagemap_fd >= 0)
 		os_close(p->pagemap_fd);
+	if (p->mem_fd >= 0)
+		os_close(p->mem_fd);
+	if (p->pid_fd >= 0)
+		os_close(p->pid_fd);
 	if (p->frame_uffd >= 0)
 		os_close(p->frame_uffd);
 	for (u32 q = 0; q < PAGER_MAX_QUEUES; q++)
@@ -264,6 +269,8 @@ long uffd_copy_in(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32
 	long n;
 
 	quire_assert(q < p->nr_queues && !(addr & ~PAGE_MASK));
+	if (flags & PAGER_PROTECT)
+		mode |= UFFDIO_COPY_MODE_WP;
 	n = uffd_transfer(p, p->uffd[q], UFFD_TRANSFER_COPY, addr, (u64)src, nr, mode);
 	return uffd_put_result(p, q, addr, n, flags);
 }

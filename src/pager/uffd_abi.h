@@ -45,6 +45,7 @@ struct uffdio_register {
 };
 
 #define UFFDIO_COPY_MODE_DONTWAKE (1ull << 0)
+#define UFFDIO_COPY_MODE_WP (1ull << 1)
 
 struct uffdio_copy {
 	u64 dst;

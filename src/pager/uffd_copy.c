@@ -50,6 +50,8 @@ static int copy_open(struct pager *p, u32 nr_queues, int dev_fd)
 	if (p->mem_fd < 0) {
 		err = p->mem_fd;
 		uffd_close_all(p, dev_fd);
+	} else {
+		uffd_open_protected(p);
 	}
 	return err;
 }
@@ -174,6 +176,8 @@ const struct pager_ops pager_uffd_copy = {
 	.add_frames = copy_add_frames,
 	.take = copy_take,
 	.give = copy_give,
+	.take_protected = uffd_take_protected,
+	.unprotect = uffd_unprotect_one,
 	.copy = uffd_copy_in,
 	.zero = uffd_zero_in,
 	.wake = uffd_wake,

@@ -75,6 +75,8 @@ static int move_open(struct pager *p, u32 nr_queues, int dev_fd)
 	/* Refused after setuid(2): then what is not writable stays. */
 	if (!err && p->caps.wp)
 		p->mem_fd = os_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+	if (!err && p->mem_fd >= 0)
+		uffd_open_protected(p);
 	return err;
 }
 
@@ -198,6 +200,8 @@ const struct pager_ops pager_uffd_move = {
 	.add_frames = move_add_frames,
 	.take = move_take,
 	.give = move_give,
+	.take_protected = uffd_take_protected,
+	.unprotect = uffd_unprotect_one,
 	.copy = uffd_copy_in,
 	.zero = uffd_zero_in,
 	.wake = uffd_wake,

@@ -2,8 +2,8 @@
 /*
  * reclaim.h - making room: two-stage reclaim of a group and those below it.
  *
- * Stage one, unmap.c: pages from the inactive tail are moved into frames; they
- * have a slot now and wait in the laundry.  A touch is a cheap soft fault that
+ * Stage one, unmap.c and unmap_protected.c: pages from the inactive tail are taken
+ * into frames; they have a slot now and wait in the laundry.  A touch is a cheap soft fault that
  * maps them back and activates them: that is our accessed bit.
  * Stage two, pageout.c: what stayed untouched is compressed, stored, freed.
  *
@@ -78,10 +78,14 @@ struct scan_control {
 /* Up to sc->nr_to_reclaim pages out of the target's subtree; pages freed. */
 u64 reclaim_memcg(struct reclaim *r, struct task *t, struct scan_control *sc);
 
-/* Stage one on up to nr pages of one group: pages now in frames. */
-u32 reclaim_unmap(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr);
+/*
+ * Stage one on up to nr pages of one group: pages that left the program.  *freed grows
+ * by those of them that are out of memory at once, by a clean copy.
+ */
+u32 reclaim_unmap(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr, u32 *freed);
 /* The same for given, isolated pages (MADV_PAGEOUT); takes ownership of them. */
-u32 reclaim_unmap_pages(struct reclaim *r, struct task *t, struct page_id *pages, u32 nr);
+u32 reclaim_unmap_pages(struct reclaim *r, struct task *t, struct page_id *pages, u32 nr,
+			u32 *freed);
 /* Stage two on up to nr pages of the laundry tail: pages freed. */
 u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr);
 /* Try the pages the pager refused again; pages back on the lists. */

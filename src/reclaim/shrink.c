@@ -82,17 +82,18 @@ static void shrink_lruvec(struct reclaim *r, struct task *t, struct scan_control
 	while (scan && sc->nr_reclaimed < sc->nr_to_reclaim) {
 		u64 left = sc->nr_to_reclaim - sc->nr_reclaimed;
 		u32 want = (u32)min_of(min_of(scan, left), (u64)SWAP_CLUSTER_MAX);
-		u32 unmapped = 0, freed;
+		u32 unmapped = 0, freed = 0;
 
 		lru_refill_inactive(r->lru, id, SWAP_CLUSTER_MAX);
 		while (lruvec_nr(v, LRU_LAUNDRY) < laundry_target(v, sc) + want) {
-			u32 n = reclaim_unmap(r, t, id, SWAP_CLUSTER_MAX);
+			u32 n = reclaim_unmap(r, t, id, SWAP_CLUSTER_MAX, &freed);
 
 			unmapped += n;
 			if (!n || unmapped >= 2 * SWAP_CLUSTER_MAX)
 				break;
 		}
-		freed = sc->may_swap ? reclaim_pageout(r, t, id, want) : 0;
+		if (sc->may_swap)
+			freed += reclaim_pageout(r, t, id, want);
 		count_scan(r, sc, id, want, freed);
 		scan -= want;
 		if (!freed && !unmapped)

@@ -28,6 +28,7 @@ check 60 stack
 check 60 nss
 check 60 files
 check 60 nested 10
+check 60 clean 10
 check 60 busy 10
 check 120 threads "${FORKS_THREADS:-300}"
 check 120 single "${FORKS:-1000}"

@@ -5,6 +5,7 @@
  *   single N    N forks, no other thread; every tenth child checks every byte
  *   threads N   the same while threads fault, and hold FILEs and locks
  *   nested N    each child forks a grandchild, each changes its own copy
+ *   clean N     pages that came back for a read, written on either side of a fork
  *   lazy N      fork in one thread while another makes the engine start
  *   busy N      64 threads in mmap and munmap while one forks
  *   nss         fork of a program whose name service records are paged out
@@ -32,6 +33,7 @@
 
 static struct pool pool;
 static atomic_bool stop;
+static uint64_t *aside; /* room for the pool to move to */
 
 static int status_of(pid_t pid)
 {
@@ -134,6 +136,52 @@ static void nested(int nr)
 		expect_child(pid, "nested");
 	}
 	pool_check(&pool, 0, pool.nr_pages, 1);
+}
+
+/* Read everything, so that what is resident came in for a read. */
+static void read_pool(void)
+{
+	pool_check(&pool, 0, pool.nr_pages, 1);
+}
+
+static void write_some(int n, uint32_t seed)
+{
+	for (size_t i = (size_t)n % 7; i < pool.nr_pages; i += 7)
+		pool_write(&pool, i, seed + (uint32_t)n);
+}
+
+/*
+ * A page that nobody has written since it came in leaves without being asked again;
+ * who forks or moves it must not make the engine believe so of one that was.
+ */
+static void clean(int nr)
+{
+	for (int n = 0; n < nr; n++) {
+		uint64_t *to;
+		pid_t pid;
+
+		read_pool();
+		pid = fork();
+		if (!pid) {
+			write_some(n, 5000); /* resident pages, out of their parent's sight */
+			read_pool(); /* push them out, and look */
+			read_pool();
+			_exit(0);
+		}
+		write_some(n + 3, 7000);
+		read_pool();
+		expect_child(pid, "clean");
+		read_pool();
+		/* Moved, written, pushed out. */
+		to = mremap(pool.word, pool.nr_pages * PAGE, pool.nr_pages * PAGE,
+			    MREMAP_MAYMOVE | MREMAP_FIXED, aside);
+		if (to != aside)
+			die("mremap: %m");
+		aside = pool.word;
+		pool.word = to;
+		write_some(n + 5, 9000);
+		read_pool();
+	}
 }
 
 static void *fill_pool(void *arg)
@@ -303,7 +351,10 @@ int main(int argc, char **argv)
 		with_threads(nr);
 	else if (!strcmp(how, "nested"))
 		nested(nr);
-	else if (!strcmp(how, "busy"))
+	else if (!strcmp(how, "clean")) {
+		aside = mmap(NULL, POOL_MIB << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		clean(nr);
+	} else if (!strcmp(how, "busy"))
 		busy(nr);
 	else if (!strcmp(how, "nss"))
 		nss();

@@ -159,35 +159,50 @@ void rig_content(u8 *page, enum rig_fill fill, u32 seed)
 
 /* ---- threads ------------------------------------------------------------------ */
 
-enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
+static enum fault_result fault_by(struct rig *r, u32 t, u32 page, u32 flags)
 {
 	struct memcg_id over = { 0 };
 	enum fault_result res;
 
 	gate_enter(&r->e->fault_gate);
-	res = fault_serve(&r->e->fault, &r->task[t], page / RIG_QUEUE_PAGES, fake_addr(page), false,
+	res = fault_serve(&r->e->fault, &r->task[t], page / RIG_QUEUE_PAGES, fake_addr(page), flags,
 			  &over);
 	gate_leave(&r->e->fault_gate);
 	r->nr_no_memory += res == FAULT_NO_MEMORY;
 	return res;
 }
 
+enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
+{
+	return fault_by(r, t, page, 0);
+}
+
+/* May the program go on? */
+static bool may_touch(struct rig *r, u32 page, bool write)
+{
+	u32 flags = fake_flags(&r->e->mm.pager, fake_addr(page));
+
+	quire_assert(!(flags & FAKE_POISONED));
+	return flags & FAKE_PRESENT && !(write && flags & FAKE_PROTECTED);
+}
+
 /* Until the page is there; the caller touches it before the next scheduling point. */
-static u8 *fault_in(struct rig *r, u32 t, u32 page)
+static u8 *fault_in(struct rig *r, u32 t, u32 page, bool write)
 {
 	struct pager *p = &r->e->mm.pager;
 	struct pte *pte;
 
-	while (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT)) {
-		quire_assert(!(fake_flags(p, fake_addr(page)) & FAKE_POISONED));
-		(void)rig_fault(r, t, page);
+	while (!may_touch(r, page, write)) {
+		bool wp = fake_flags(p, fake_addr(page)) & FAKE_PRESENT;
+
+		(void)fault_by(r, t, page, (write ? FAULT_WRITE : 0) | (wp ? FAULT_WP : 0));
 		/* As populate.c: the lock comes back when the read is done. */
 		pte = rig_pte(r, page);
 		if (pte && pte_peek(pte) & PTE_IO && !fake_store_complete(&r->store)) {
 			pte_lock(pte);
 			pte_unlock(pte);
 		}
-		if (!(fake_flags(p, fake_addr(page)) & FAKE_PRESENT))
+		if (!may_touch(r, page, write))
 			sync_relax();
 	}
 	return fake_content(p, fake_addr(page));
@@ -196,7 +211,7 @@ static u8 *fault_in(struct rig *r, u32 t, u32 page)
 void rig_read(struct rig *r, u32 t, u32 page)
 {
 	u8 want[PAGE_SIZE] __attribute__((aligned(8)));
-	u8 *bytes = fault_in(r, t, page);
+	u8 *bytes = fault_in(r, t, page, false);
 
 	rig_content(want, r->want[page].fill, r->want[page].seed);
 	quire_assert(!memcmp(bytes, want, PAGE_SIZE));
@@ -204,16 +219,16 @@ void rig_read(struct rig *r, u32 t, u32 page)
 
 void rig_write(struct rig *r, u32 t, u32 page, enum rig_fill fill, u32 seed)
 {
-	rig_content(fault_in(r, t, page), fill, seed);
+	rig_content(fault_in(r, t, page, true), fill, seed);
 	r->want[page] = (struct rig_content){ fill, seed };
 }
 
 u32 rig_unmap(struct rig *r, u32 t, u32 nr)
 {
-	u32 n;
+	u32 n, freed = 0;
 
 	gate_enter(&r->e->reclaim_gate);
-	n = reclaim_unmap(&r->e->reclaim, &r->task[t], r->c, nr);
+	n = reclaim_unmap(&r->e->reclaim, &r->task[t], r->c, nr, &freed);
 	gate_leave(&r->e->reclaim_gate);
 	return n;
 }
@@ -265,10 +280,11 @@ void rig_drain(struct rig *r, u32 t)
 static void move_page(struct rig *r, u32 nr, enum rig_state state)
 {
 	struct page_id id = { pte_index(rig_pte(r, nr)) };
+	u32 freed = 0;
 
 	if (state >= RIG_FRAME)
 		quire_assert(lru_isolate(&r->e->lru, id) &&
-			     reclaim_unmap_pages(&r->e->reclaim, &r->task[0], &id, 1) == 1);
+			     reclaim_unmap_pages(&r->e->reclaim, &r->task[0], &id, 1, &freed) == 1);
 	if (state >= RIG_POOL) {
 		/* The tail is next. */
 		quire_assert(lru_isolate(&r->e->lru, id));

@@ -179,9 +179,11 @@ static void remove_two_levels(void *ctx)
 
 static void reclaim_grandchild(void *ctx)
 {
+	u32 freed = 0;
+
 	(void)ctx;
 	gate_enter(&rig->e->reclaim_gate);
-	reclaim_unmap(&rig->e->reclaim, &rig->task[1], grandchild, 1);
+	reclaim_unmap(&rig->e->reclaim, &rig->task[1], grandchild, 1, &freed);
 	reclaim_pageout(&rig->e->reclaim, &rig->task[1], grandchild, 1);
 	gate_leave(&rig->e->reclaim_gate);
 }

@@ -107,7 +107,7 @@ TEST(no_memory)
 	rig_drain(r, 0);
 	rig_check(r);
 	/* Deferred, and served when there is room. */
-	fault_defer(&r->e->fault, 0, fake_addr(3), r->p);
+	fault_defer(&r->e->fault, 0, fake_addr(3), 0, r->p);
 	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, 0), 0u);
 	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 1u);
 	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->d, UINT64_MAX), 0u);

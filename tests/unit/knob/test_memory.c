@@ -338,9 +338,10 @@ static const char *const kernel_keys[] = {
 };
 
 static const char *const own_keys[] = {
-	"frames",    "unmanaged",      "stored",	 "filled",	"pgunmap",
-	"pgrotated", "pgpinned",       "pgdropped",	 "pgsoftfault", "swpout_clean",
-	"readahead", "incompressible", "throttled_usec", "stall_usec",	"swap_stale_handoff",
+	"frames",	  "unmanaged",	    "stored",	    "filled",
+	"pgunmap",	  "pgunprotect",    "pgrotated",    "pgpinned",
+	"pgdropped",	  "pgsoftfault",    "swpout_clean", "readahead",
+	"incompressible", "throttled_usec", "stall_usec",   "swap_stale_handoff",
 };
 
 TEST(stat_keys)

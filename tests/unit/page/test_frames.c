@@ -49,6 +49,40 @@ TEST(every_frame_once)
 	teardown();
 }
 
+/* Put back, a few stay warm, and are nobody's when runs of empty ones are wanted. */
+TEST(warm_ones_are_kept_apart)
+{
+	u32 first, got[FRAMES_WARM_MAX + 8], n;
+	bool warm[256] = { false };
+
+	setup(256);
+	ASSERT_EQ(frames_alloc_warm(&frames, 4, got), 0u);
+	for (u32 i = 0; i < FRAMES_WARM_MAX + 8; i++) {
+		ASSERT_EQ(frames_alloc(&frames, 1, &first), 1u);
+		got[i] = first;
+	}
+	for (u32 i = 0; i < FRAMES_WARM_MAX + 8; i++)
+		frames_put(&frames, got[i], 1);
+	ASSERT_FALSE(frames_want_warm(&frames));
+	ASSERT_EQ(atomic32_peek(&frames.nr_used), 0u);
+	n = frames_alloc_warm(&frames, FRAMES_WARM_MAX + 8, got);
+	ASSERT_EQ(n, FRAMES_WARM_MAX);
+	for (u32 i = 0; i < n; i++) {
+		ASSERT_FALSE(warm[got[i]]);
+		warm[got[i]] = true;
+	}
+	/* The rest, all empty. */
+	for (u32 i = n; i < 255; i++) {
+		ASSERT_EQ(frames_alloc(&frames, 1, &first), 1u);
+		ASSERT_FALSE(warm[first]);
+		warm[first] = true;
+	}
+	ASSERT_EQ(frames_alloc(&frames, 1, &first), 0u);
+	for (u32 i = 1; i < 256; i++)
+		frames_put_empty(&frames, i, 1);
+	teardown();
+}
+
 /* The longest run there is when no run of the wanted length is left. */
 TEST(best_of_fragments)
 {
@@ -70,11 +104,15 @@ TEST(best_of_fragments)
 	teardown();
 }
 
-TEST(put_empties)
+TEST(put_empties_where_enough_are_warm)
 {
-	u32 first;
+	u32 first, warm[FRAMES_WARM_MAX];
 
-	setup(64);
+	setup(256);
+	for (u32 i = 0; i < FRAMES_WARM_MAX; i++)
+		ASSERT_EQ(frames_alloc(&frames, 1, &warm[i]), 1u);
+	for (u32 i = 0; i < FRAMES_WARM_MAX; i++)
+		frames_put(&frames, warm[i], 1);
 	ASSERT_OK(pager.ops->add_range(&pager, 0, fake_addr(0), PAGE_SIZE));
 	ASSERT_EQ(pager.ops->zero(&pager, 0, fake_addr(0), 1, 0), 1);
 	ASSERT_EQ(frames_alloc(&frames, 2, &first), 2u);

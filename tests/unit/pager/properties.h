@@ -278,8 +278,6 @@ TEST(ranges_are_exclusive_and_removable)
 	ASSERT_EQ(other.ops->add_range(&other, 1, rig_addr(0), PAGE_SIZE), -EBUSY);
 	ASSERT_EQ(ops->remove_range(&rig.pager, 0, rig_addr(0), PAGE_SIZE), 0);
 	ASSERT_EQ(other.ops->add_range(&other, 1, rig_addr(0), PAGE_SIZE), 0);
-	if (other.mem_fd >= 0)
-		close(other.mem_fd);
 	uffd_close_all(&other, -1);
 	ASSERT_EQ(rig.mem[0], 0); /* nobody's: the kernel's zero */
 }

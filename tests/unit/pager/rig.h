@@ -186,17 +186,13 @@ static inline void *rig_map(void)
 
 static inline void rig_teardown(void)
 {
-	struct pager *p = &rig.pager;
-
 	rig_fail(NULL);
 	if (!rig.mem)
 		return;
 	rig_stop_server();
 	munmap(rig.mem, RIG_BYTES);
 	munmap(rig.frames, RIG_BYTES);
-	if (p->mem_fd >= 0)
-		close(p->mem_fd);
-	uffd_close_all(p, -1);
+	uffd_close_all(&rig.pager, -1);
 	rig.mem = NULL;
 }
 

@@ -5,6 +5,7 @@
  */
 #define RIG_PAGER "uffd_copy"
 #include "properties.h"
+#include "protected.h"
 #include "under_fire.h"
 
 #include <liburing.h>
