@@ -374,20 +374,45 @@ int os_random(void *buf, size_t len)
 	return 0;
 }
 
+/* Words of the calling thread's affinity mask; *ret_nr: processors in it. */
+static unsigned affinity(u64 *mask, unsigned *ret_nr)
+{
+	long bytes = os_syscall(SYS_sched_getaffinity, 0, CPU_MASK_WORDS * sizeof(*mask), mask);
+	unsigned words = bytes > 0 ? (unsigned)((size_t)bytes / sizeof(*mask)) : 0;
+
+	*ret_nr = 0;
+	for (unsigned i = 0; i < words; i++)
+		*ret_nr += (unsigned)__builtin_popcountll(mask[i]);
+	return words;
+}
+
 unsigned os_nr_cpus(void)
 {
 	u64 mask[CPU_MASK_WORDS];
-	long bytes = os_syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
-	unsigned nr = 0;
-	long i;
+	unsigned nr;
 
-	for (i = 0; i < bytes / (long)sizeof(mask[0]); i++) {
-		u64 left;
-
-		for (left = mask[i]; left; left &= left - 1)
-			nr++;
-	}
+	affinity(mask, &nr);
 	return nr ? nr : 1;
+}
+
+void os_take_side(bool second)
+{
+	u64 mask[CPU_MASK_WORDS];
+	unsigned nr, words = affinity(mask, &nr);
+	bool skip = second;
+
+	if (nr != 2)
+		return;
+	for (unsigned i = 0; i < words; i++) {
+		u64 left = mask[i];
+
+		for (mask[i] = 0; left; left &= left - 1) {
+			if (!skip)
+				mask[i] |= left & -left;
+			skip = !skip;
+		}
+	}
+	(void)os_syscall(SYS_sched_setaffinity, 0, words * sizeof(mask[0]), mask);
 }
 
 /* ---- environment --------------------------------------------------------- */

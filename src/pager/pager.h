@@ -144,6 +144,7 @@ struct pager {
 	/* PAGER_PROTECT works and pays; cleared where process_madvise(2) is refused */
 	struct atomic32 protects;
 	int uffd[PAGER_MAX_QUEUES]; /* (C) */
+	struct atomic32 read_full[PAGER_MAX_QUEUES]; /* the last batch may not be all */
 	void *priv; /* fake: its memory */
 
 	/* counters: every slow or refused path */

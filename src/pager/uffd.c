@@ -408,19 +408,23 @@ static int sleep_for_fault(struct pager *p, u32 q, u64 timeout_ns)
 
 /*
  * POLLIN promises nothing: a COPY by somebody else may have answered the fault
- * between poll and read.  So every turn reads first.
+ * between poll and read.  So every turn but the first reads before it sleeps; the
+ * first one of a queue that was just read empty goes to sleep at once.
  */
 int uffd_faults(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr, u64 spin_ns, u64 timeout_ns)
 {
 	u64 start = 0;
+	bool look = spin_ns || atomic32_peek(&p->read_full[q]);
 
 	quire_assert(q < p->nr_queues);
-	for (;;) {
-		int n = read_faults(p, q, msgs, nr);
+	for (;; look = true) {
+		int n = look ? read_faults(p, q, msgs, nr) : -EAGAIN;
 		u64 now, waited;
 
-		if (n > 0 || (n < 0 && n != -EAGAIN))
+		if (n > 0 || (n < 0 && n != -EAGAIN)) {
+			atomic32_poke(&p->read_full[q], n == (int)min_of(nr, UFFD_BATCH));
 			return n;
+		}
 		now = os_now_ns();
 		if (!start)
 			start = now;

@@ -32,7 +32,7 @@
 /* A sample of the store: fewer pages say nothing about it. */
 #define SAMPLE_MIN 256
 /* Looks between two tries. */
-#define WAIT_FIRST 8u
+#define WAIT_FIRST 32u
 #define WAIT_MAX 1024u
 
 static u64 pages_of(struct reclaim *r, struct memcg_id id, enum memcg_stat item)

@@ -160,6 +160,44 @@ TEST(cpus)
 	ASSERT_EQ(os_nr_cpus(), (unsigned)CPU_COUNT(&set));
 }
 
+/* The only processor left to a thread that had cpu[0] and cpu[1]; -1: not one. */
+static int side_of(const int *cpu, int nr, bool second)
+{
+	cpu_set_t old, set;
+	int left = -1;
+
+	ASSERT_EQ(sched_getaffinity(0, sizeof(old), &old), 0);
+	CPU_ZERO(&set);
+	for (int i = 0; i < nr; i++)
+		CPU_SET(cpu[i], &set);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
+	os_take_side(second);
+	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	for (int i = 0; i < nr; i++)
+		if (CPU_ISSET(cpu[i], &set))
+			left = CPU_COUNT(&set) == 1 ? cpu[i] : -1;
+	ASSERT_EQ(sched_setaffinity(0, sizeof(old), &old), 0);
+	return left;
+}
+
+TEST(sides)
+{
+	cpu_set_t set;
+	int cpu[3], nr = 0;
+
+	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	for (int i = 0; i < CPU_SETSIZE && nr < 3; i++)
+		if (CPU_ISSET(i, &set))
+			cpu[nr++] = i;
+	ASSERT_EQ(side_of(cpu, 1, true), cpu[0]); /* one stays one */
+	if (nr < 2)
+		SKIP("one processor");
+	ASSERT_EQ(side_of(cpu, 2, false), cpu[0]);
+	ASSERT_EQ(side_of(cpu, 2, true), cpu[1]);
+	if (nr > 2)
+		ASSERT_EQ(side_of(cpu, 3, true), -1);
+}
+
 TEST(environment)
 {
 	char *vector[] = { "QUIRE_MAX=512M", "QUIRE=", "X", NULL };
