@@ -39,6 +39,14 @@ void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id);
 /* Map a page of a slot from bytes at src; the slot ends.  Unlocks the pte. */
 enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
 				       const void *src);
+/*
+ * Reclaim is behind: take part in it, as the kernel's faults do, instead of
+ * waiting for the end of its batch.  A few pages, into the pool only.  Not while a
+ * fork closes the gates (it may hold reclaim's already and wait for this thread).
+ * True when something came free.
+ */
+bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over);
+
 /* ---- write protection (protect.c) ------------------------------------------ */
 
 /* Shall a page that is only read be mapped write-protected? */

@@ -15,6 +15,9 @@
 #include "base/mutant.h"
 #include "fault/internal.h"
 
+/* A scan that is worth reclaiming for, pages. */
+#define ROOM_WINDOW 8u
+
 /* The scan this fault continues, or the oldest one, begun anew. */
 static struct stream *find_stream(struct fault_ctx *c)
 {
@@ -162,14 +165,29 @@ static bool bring_in(struct fault_ctx *c, struct pte *pte, enum slot_kind kind)
 	return fault_finish_swap_in(c, pte, slot, c->t->codec.page) == FAULT_DONE && !c->charged;
 }
 
+/*
+ * Where kswapd is behind there would be no room, no readahead, and a fault for each page
+ * of a scan: more work for this thread than reclaiming what the scan needs.
+ */
+static void make_room(struct fault_ctx *c, u32 window)
+{
+	struct memcg_id id = objcg_memcg(c->f->tree, c->objcg);
+
+	if (window < ROOM_WINDOW || c->pager_flags || memcg_margin(c->f->tree, id) >= window)
+		return;
+	(void)fault_reclaim(c->f, c->t, id);
+}
+
 void fault_readahead(struct fault_ctx *c)
 {
 	struct fault *f = c->f;
 	struct stream *s = find_stream(c);
 	u64 addr = c->addr + PAGE_SIZE;
-	u64 end = min_of(addr + (u64)window_of(c, s) * PAGE_SIZE, c->region.end);
+	u32 window = window_of(c, s);
+	u64 end = min_of(addr + (u64)window * PAGE_SIZE, c->region.end);
 	bool more = true;
 
+	make_room(c, window);
 	for (; more && addr < end; addr += more ? PAGE_SIZE : 0) {
 		struct fault_ctx n = *c;
 		enum slot_kind kind = SLOT_FREE;
@@ -179,7 +197,7 @@ void fault_readahead(struct fault_ctx *c)
 		if (!pte)
 			break;
 		n.addr = addr;
-		n.pager_flags = 0;
+		n.pager_flags = PAGER_DONTWAKE;
 		n.charged = true;
 		more = bring_in(&n, pte, kind);
 		if (n.charged)
@@ -188,4 +206,9 @@ void fault_readahead(struct fault_ctx *c)
 			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	}
 	atomic64_poke(&s->next, addr);
+	/* The scan goes on as soon as its page is there, into the next one, which is not.
+	 * Woken for each it would fault for each. */
+	if (addr > c->addr + PAGE_SIZE && !fault_wake_flags(f))
+		f->mm->pager.ops->wake(&f->mm->pager, c->queue, c->addr + PAGE_SIZE,
+				       addr - c->addr - PAGE_SIZE);
 }

@@ -405,14 +405,9 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 	return res;
 }
 
-/*
- * Reclaim is behind: take part in it, as the kernel's faults do, instead of
- * waiting for the end of its batch.  A few pages, into the pool only.  Not while a
- * fork closes the gates (it may hold reclaim's already and wait for this thread).
- */
-static bool reclaim_directly(struct fault_thread *ft, struct memcg_id over)
+bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over)
 {
-	struct reclaim *r = ft->f->reclaim;
+	struct reclaim *r = f->reclaim;
 	struct scan_control sc = {
 		.target = over,
 		.nr_to_reclaim = DIRECT_BATCH,
@@ -424,8 +419,8 @@ static bool reclaim_directly(struct fault_thread *ft, struct memcg_id over)
 	kswapd_wake(r);
 	if (!over.v || !gate_try_enter(r->gate))
 		return false;
-	reclaim_memcg(r, &ft->task, &sc);
-	memcg_drain_stock(ft->f->tree, &ft->task.stock);
+	reclaim_memcg(r, t, &sc);
+	memcg_drain_stock(f->tree, &t->stock);
 	gate_leave(r->gate);
 	return sc.nr_reclaimed;
 }
@@ -441,7 +436,7 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m)
 	u32 flags = flags_of(m);
 	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 
-	if (res == FAULT_NO_MEMORY && reclaim_directly(ft, over))
+	if (res == FAULT_NO_MEMORY && fault_reclaim(ft->f, &ft->task, over))
 		res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 	if (res == FAULT_NO_MEMORY)
 		fault_defer(ft->f, ft->queue, m->addr, flags, over);

@@ -35,7 +35,7 @@ struct lruvec {
 	struct counter64 nr_soft_hits;
 	struct atomic32 turn; /* reclaim of this subtree: the group that was last */
 	/* (kswapd) reclaim/pool_share.c */
-	u32 pool_share; /* of memory.max, in 1/64; 0: not set yet */
+	u32 pool_share; /* of memory.max, see there; 0: not set yet */
 	u32 share_wait, share_left; /* looks between tries, and until the next */
 	bool share_trying;
 	u64 seen_zswpin, seen_pswpin; /* at the last look */
@@ -91,6 +91,8 @@ void lru_reparent_locked(struct lru *lru, struct memcg_id child, struct memcg_id
 
 /* ---- workingset ------------------------------------------------------------ */
 
+/* Evictions and activations of the group since a page left that bears this trace. */
+u32 workingset_age(const struct lruvec *v, u32 shadow);
 /* The trace left in a slot when a page leaves: clock and workingset bit. */
 u32 workingset_eviction(struct lru *lru, struct objcg_id o, bool workingset);
 /* A page comes back from the store: it was away for no longer than it takes to

@@ -29,7 +29,7 @@ u32 workingset_eviction(struct lru *lru, struct objcg_id o, bool workingset)
 	return clock << 1 | (workingset ? SHADOW_WORKINGSET : 0);
 }
 
-static u32 refault_distance(const struct lruvec *v, u32 shadow)
+u32 workingset_age(const struct lruvec *v, u32 shadow)
 {
 	u32 now = (u32)atomic64_peek(&v->age) & SHADOW_CLOCK_MASK;
 
@@ -40,7 +40,7 @@ bool workingset_fits_pool(const struct lru *lru, struct objcg_id o, u32 shadow)
 {
 	const struct lruvec *v = lruvec_of(lru, objcg_memcg(lru->tree, o));
 
-	return refault_distance(v, shadow) <=
+	return workingset_age(v, shadow) <=
 	       lruvec_nr(v, LRU_ACTIVE) + lruvec_nr(v, LRU_INACTIVE) + ilist_peek_nr(&v->zlru);
 }
 
@@ -48,7 +48,7 @@ bool workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow)
 {
 	struct memcg_id id = objcg_memcg(lru->tree, o);
 	struct lruvec *v = lruvec_of(lru, id);
-	bool activate = refault_distance(v, shadow) <= lruvec_nr(v, LRU_ACTIVE);
+	bool activate = workingset_age(v, shadow) <= lruvec_nr(v, LRU_ACTIVE);
 
 	memcg_stat_add(lru->tree, o, MEMCG_STAT_REFAULT, 1);
 	if (!activate)

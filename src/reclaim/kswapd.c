@@ -31,8 +31,7 @@ void kswapd_wake(struct reclaim *r)
 	event_signal(&r->wake);
 }
 
-/* The group below id with the longest zswap LRU. */
-static struct memcg_id longest_zlru(struct reclaim *r, struct memcg_id root)
+struct memcg_id reclaim_longest_pool(struct reclaim *r, struct memcg_id root)
 {
 	struct memcg_id id = { 0 }, best = { 0 };
 	u32 most = 0;
@@ -50,7 +49,7 @@ static struct memcg_id longest_zlru(struct reclaim *r, struct memcg_id root)
 
 long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, u32 nr)
 {
-	struct memcg_id id = longest_zlru(r, root);
+	struct memcg_id id = reclaim_longest_pool(r, root);
 	int err;
 
 	if (!id.v)

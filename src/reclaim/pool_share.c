@@ -12,27 +12,33 @@
  * objects go first, so fs is usually far below fz, and close to it where all of
  * memory is used alike.
  *
- * Nothing is known about the store while it is empty.  So a pool that has been
- * content for some time tries a little less; where that was wrong the next try
- * waits twice as long.
+ * Nothing is known about the store while it is empty; but the pool knows its oldest
+ * object.  Where all objects are wanted alike, one of n survives n x 12 evictions with a
+ * probability of e^-12; so one that did is cold, and the pool tries a little less.  Where
+ * that was wrong the next try waits twice as long.
  *
  * Entry points: pool_share_adapt(), by the first kswapd thread alone, and
  * pool_is_over(), by anybody: the share is one word.
  */
 #include "reclaim/reclaim.h"
 
-#define SHARE_ONE 64u
-#define SHARE_MIN 16u
-#define SHARE_MAX 48u
+#define SHARE_ONE 1024u
+#define SHARE_MIN (SHARE_ONE / 4)
+#define SHARE_MAX (SHARE_ONE / 4 * 3)
 #define SHARE_START SHARE_MAX
+#define SHARE_STEP (SHARE_ONE / 64)
 /* Reads of the store that one more page in the pool saves, see above. */
 #define READ_COST 22
 /* Pages that came back, between two looks. */
 #define LOOK_PERIOD 1024
-/* A sample of the store: fewer pages say nothing about it. */
+/* A sample of the store: fewer pages say nothing about it.  A try sends twice as many
+ * there, no more: where it was wrong each of them costs a read. */
 #define SAMPLE_MIN 256
+#define TRY_PAGES (2 * SAMPLE_MIN)
+/* An object is cold that stayed while so many times what the pool holds left memory. */
+#define COLD_LIVES 12u
 /* Looks between two tries. */
-#define WAIT_FIRST 32u
+#define WAIT_FIRST 8u
 #define WAIT_MAX 1024u
 
 static u64 pages_of(struct reclaim *r, struct memcg_id id, enum memcg_stat item)
@@ -66,18 +72,43 @@ static void share_grow(struct lruvec *v)
 		v->share_wait = min_of(v->share_wait * 2, WAIT_MAX);
 	v->share_trying = false;
 	v->share_left = v->share_wait;
-	v->pool_share = min_of(v->pool_share + 2, SHARE_MAX);
+	v->pool_share = min_of(v->pool_share + 2 * SHARE_STEP, SHARE_MAX);
 }
 
-/* Less than it has: the oldest objects go, and are the sample. */
-static void share_shrink(struct lruvec *v, u32 used)
+/* Less than it has: the oldest objects go. */
+static void share_shrink(struct lruvec *v, u32 used, u32 step)
 {
 	v->share_trying = true;
-	v->pool_share = max_of(min_of(v->pool_share, used) - 1, SHARE_MIN);
+	v->pool_share = max_of(min_of(v->pool_share, used) - step, SHARE_MIN);
+}
+
+/* TRY_PAGES, compressed, as a share of what there is. */
+static u32 try_step(u64 room)
+{
+	return (u32)min_of(TRY_PAGES * SHARE_ONE * 6 / 10 / (room + 1) + 1, (u64)SHARE_STEP);
+}
+
+/* Is the oldest object of the longest pool below id cold? */
+static bool has_cold_tail(struct reclaim *r, struct memcg_id id)
+{
+	struct memcg_id owner = reclaim_longest_pool(r, id);
+	struct lruvec *v = lruvec_of(r->lru, owner);
+	u32 oldest, age = 0, nr = 0;
+
+	if (!owner.v)
+		return false;
+	mutex_lock(&v->zlru_lock);
+	oldest = v->zlru.tail;
+	if (oldest) {
+		nr = v->zlru.nr;
+		age = workingset_age(v, slot_at(r->swap, (struct slot_id){ oldest })->shadow);
+	}
+	mutex_unlock(&v->zlru_lock);
+	return age / COLD_LIVES > nr;
 }
 
 /* After dz pages came from the pool and ds from the store. */
-static void look(struct reclaim *r, struct memcg_id id, u64 dz, u64 ds, u32 used)
+static void look(struct reclaim *r, struct memcg_id id, u64 dz, u64 ds, u32 used, u64 room)
 {
 	struct lruvec *v = lruvec_of(r->lru, id);
 	u64 nz = pages_of(r, id, MEMCG_STAT_ZSWAPPED), ns = stored_only(r, id);
@@ -88,13 +119,17 @@ static void look(struct reclaim *r, struct memcg_id id, u64 dz, u64 ds, u32 used
 		if (store > pool)
 			share_grow(v);
 		else if (store * 2 < pool)
-			share_shrink(v, used);
+			share_shrink(v, used, SHARE_STEP);
 		return;
 	}
 	if (v->share_left && --v->share_left)
 		return;
+	if (!has_cold_tail(r, id)) {
+		v->share_left = 1; /* asked again at the next look */
+		return;
+	}
 	v->share_left = v->share_wait;
-	share_shrink(v, used);
+	share_shrink(v, used, try_step(room));
 }
 
 void pool_share_adapt(struct reclaim *r, struct memcg_id id)
@@ -103,7 +138,7 @@ void pool_share_adapt(struct reclaim *r, struct memcg_id id)
 	u64 zswpin = memcg_stat_read(r->tree, id, MEMCG_STAT_ZSWPIN);
 	u64 pswpin = memcg_stat_read(r->tree, id, MEMCG_STAT_PSWPIN);
 	u64 dz = zswpin - v->seen_zswpin, ds = pswpin - v->seen_pswpin;
-	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY), used;
+	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY), used, pages;
 
 	if (!v->pool_share) {
 		v->pool_share = SHARE_START;
@@ -111,8 +146,9 @@ void pool_share_adapt(struct reclaim *r, struct memcg_id id)
 	}
 	if (max == PAGE_COUNTER_MAX || dz + ds < LOOK_PERIOD)
 		return;
-	used = memcg_usage(r->tree, id, COUNTER_ZSWAP) * SHARE_ONE / (room(r, id, max) + 1) + 1;
-	look(r, id, dz, ds, (u32)min_of(used, (u64)SHARE_ONE));
+	pages = room(r, id, max);
+	used = memcg_usage(r->tree, id, COUNTER_ZSWAP) * SHARE_ONE / (pages + 1) + 1;
+	look(r, id, dz, ds, (u32)min_of(used, (u64)SHARE_ONE), pages);
 	v->seen_zswpin = zswpin;
 	v->seen_pswpin = pswpin;
 }
