@@ -51,6 +51,8 @@ static u64 managed_pages(struct engine *e)
 /* True: look again soon. */
 static bool charge_overhead(struct engine *e)
 {
+	/* Asked first: until all is adopted, what is not yet would count as foreign. */
+	bool adopted = engine_running(e);
 	u64 pool = zspool_bytes(e->zswap.pool), objects = zspool_object_bytes(e->zswap.pool);
 	u64 meta = stat_read(&e->mm.meta.bytes) + lru_bytes(&e->lru);
 	u64 slack = pool > objects ? pool - objects : 0;
@@ -62,6 +64,8 @@ static bool charge_overhead(struct engine *e)
 	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_KERNEL, (meta + slack) >> PAGE_SHIFT);
 	if (!(e->flags & ENGINE_COUNT_UNMANAGED))
 		return false;
+	if (!adopted)
+		return true;
 	before = memcg_stat_read(e->tree, home, MEMCG_STAT_UNMANAGED);
 	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, foreign);
 	return foreign > before + LOOK_MOVED || before > foreign + LOOK_MOVED ||

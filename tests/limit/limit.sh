@@ -61,7 +61,7 @@ value() {
 max=$((max_mib << 20))
 allowed=$((max + (8 << 20) + 64 * 4096 * $(nproc)))
 eater=("$work/eater" --use "$use" --threads "$threads")
-limited=("$build/quire" run --max "$max" -- "${eater[@]}")
+limited=("$build/quire" run --max "$max" --stats=json --stats-file "$work/stats" -- "${eater[@]}")
 export QUIRE_SWAP_DIR=$work TMPDIR=$work
 
 # ---- the watcher can see -------------------------------------------------------
@@ -88,6 +88,10 @@ judge() {
 "$work/statm" -i 10 -t 200 -o "$work/limited" -- "${limited[@]}" >"$work/out" ||
 	fail "under quire: exit status $?"
 cmp "$work/plain.out" "$work/out" || fail "the program says something else"
+# What the group itself says it had, charges in advance and by force included.
+peak=$(sed -n 's/.*"peak": *\([0-9]*\).*/\1/p' "$work/stats" | head -1)
+echo "memory.peak: $((peak >> 10)) KiB"
+[ "$peak" -le "$allowed" ] || fail "memory.peak is $peak bytes, $allowed are allowed"
 judge "$work/limited" "under quire"
 
 # ---- inside a kernel group -----------------------------------------------------------
