@@ -110,6 +110,7 @@ struct fault {
 
 	/* Pages mapped write-protected of late, and those of them that were written. */
 	struct atomic32 protected_in, protected_lost;
+	struct atomic32 protect_turn;
 
 	struct hist latency[NR_FAULT_KINDS]; /* ns from message to mapping */
 	struct counter64 nr_deferred, nr_throttled, nr_poisoned, nr_io_retry, nr_no_io_slot;

@@ -15,14 +15,21 @@
 
 /* Counts are halved at this many pages: what is older matters less. */
 #define PROTECT_WINDOW 4096u
+/* So many say nothing yet. */
+#define PROTECT_CREDIT 64u
 /* One page in so many is the sample. */
 #define PROTECT_SAMPLE 16u
 
 bool fault_wants_protection(struct fault *f)
 {
-	u32 lost = atomic32_peek(&f->protected_lost), in;
+	u32 lost = atomic32_peek(&f->protected_lost), in = atomic32_peek(&f->protected_in);
+	u32 turn;
 
 	if (!atomic32_load(&f->mm->pager.protects))
+		return false;
+	/* A second fault costs half of what MOVE costs more than a batch. */
+	turn = atomic32_fetch_add(&f->protect_turn, 1);
+	if (2 * lost > in + PROTECT_CREDIT && turn % PROTECT_SAMPLE)
 		return false;
 	in = atomic32_fetch_add(&f->protected_in, 1) + 1;
 	if (in >= PROTECT_WINDOW) {
@@ -30,11 +37,7 @@ bool fault_wants_protection(struct fault *f)
 		atomic32_poke(&f->protected_in, in / 2);
 		atomic32_poke(&f->protected_lost, lost / 2);
 	}
-	/* A second fault costs half of what MOVE costs more than a batch. */
-	if (2 * lost <= in || !(in % PROTECT_SAMPLE))
-		return true;
-	atomic32_fetch_sub(&f->protected_in, 1);
-	return false;
+	return true;
 }
 
 bool fault_unprotect(struct fault_ctx *c)
