@@ -25,6 +25,7 @@
 #endif
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -395,24 +396,54 @@ unsigned os_nr_cpus(void)
 	return nr ? nr : 1;
 }
 
-void os_take_side(bool second)
+bool os_two_cpus(int cpu[2])
 {
 	u64 mask[CPU_MASK_WORDS];
-	unsigned nr, words = affinity(mask, &nr);
-	bool skip = second;
+	unsigned nr, words = affinity(mask, &nr), found = 0;
 
-	if (nr != 2)
+	for (unsigned i = 0; i < words && nr == 2; i++)
+		for (u64 left = mask[i]; left; left &= left - 1)
+			cpu[found++] = (int)(i * 64) + __builtin_ctzll(left);
+	return nr == 2;
+}
+
+/* proc_pid_stat(5): field 39, counted behind the name, which may hold anything. */
+int os_thread_cpu(int tid)
+{
+	char buf[512], path[64] = "/proc/self/task/", *to = path + strlen(path);
+	char digits[12], *d = digits + sizeof(digits);
+	int fd, cpu = 0, field = 2;
+	long n, at;
+
+	*--d = 0;
+	for (; tid; tid /= 10)
+		*--d = (char)('0' + tid % 10);
+	memcpy(to, d, strlen(d));
+	memcpy(to + strlen(d), "/stat", sizeof("/stat"));
+	fd = os_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	n = os_pread(fd, buf, sizeof(buf), 0);
+	os_close(fd);
+	if (n < 0)
+		return (int)n;
+	for (at = n; at && buf[at - 1] != ')'; at--)
+		;
+	for (; at && at < n && field < 39; at++)
+		field += buf[at] == ' ';
+	for (; at && at < n && buf[at] >= '0' && buf[at] <= '9'; at++)
+		cpu = cpu * 10 + (buf[at] - '0');
+	return field == 39 ? cpu : -EIO;
+}
+
+void os_thread_pin(int tid, int cpu)
+{
+	u64 mask[CPU_MASK_WORDS] = { 0 };
+
+	if (cpu < 0 || cpu >= (int)(CPU_MASK_WORDS * 64))
 		return;
-	for (unsigned i = 0; i < words; i++) {
-		u64 left = mask[i];
-
-		for (mask[i] = 0; left; left &= left - 1) {
-			if (!skip)
-				mask[i] |= left & -left;
-			skip = !skip;
-		}
-	}
-	(void)os_syscall(SYS_sched_setaffinity, 0, words * sizeof(mask[0]), mask);
+	mask[cpu / 64] = 1ull << (cpu % 64);
+	(void)os_syscall(SYS_sched_setaffinity, tid, sizeof(mask), mask);
 }
 
 /* ---- environment --------------------------------------------------------- */

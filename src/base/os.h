@@ -81,9 +81,11 @@ u64 os_tsc(void); /* cheap cycle stamp for spinning; only differences mean anyth
 void os_sleep_ns(u64 ns);
 int QUIRE_MUST_CHECK os_random(void *buf, size_t len);
 unsigned os_nr_cpus(void); /* of the affinity mask */
-/* Of two processors in the affinity mask keep the calling thread on one: the first or
- * the second.  Nothing where there are more, or fewer. */
-void os_take_side(bool second);
+/* The processors of the affinity mask, if there are exactly two. */
+bool os_two_cpus(int cpu[2]);
+/* A thread of this process: where it ran last (-errno), and where it shall run. */
+int os_thread_cpu(int tid);
+void os_thread_pin(int tid, int cpu);
 
 /* The environment without getenv: scans the caller's environ; NULL: not there. */
 const char *os_env(char *const *envp, const char *name);

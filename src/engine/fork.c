@@ -324,7 +324,9 @@ static void forget_parent(struct engine *e)
 	for (u32 q = 0; q < e->nr_fault_threads; q++) {
 		thread_forget(&e->fault_thread[q].task.thread);
 		atomic64_poke(&e->fault_thread[q].busy_since, 0);
+		atomic32_poke(&e->fault_thread[q].last_tid, 0);
 	}
+	e->placement.placed = false;
 	for (u32 i = 0; i < NR_REQUESTS; i++)
 		atomic32_poke(&e->request[i].state, REQUEST_FREE);
 	for (u32 i = 0; i < NR_CALLBACKS; i++)

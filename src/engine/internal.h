@@ -9,6 +9,7 @@
  *   advise.c     madvise, mlock, pins, leaving management
  *   group.c      groups, knobs, events, callbacks
  *   fork.c       the two gates, descriptors for the child, the child's restart
+ *   placement.c  which of two processors for whom
  *   ticker.c     100 ms thread: unmanaged memory, timers, watchdog, records
  */
 #ifndef QUIRE_ENGINE_INTERNAL_H
@@ -88,6 +89,16 @@ struct callback {
 	u64 asked_ns;
 };
 
+/* Faults since the last look that make another one worth it. */
+#define PLACEMENT_FAULTS 64u
+
+struct placement {
+	u64 nr_reads, nr_moves;
+	int cpu[2];
+	u32 side; /* index of the fault thread's */
+	bool placed;
+};
+
 struct engine {
 	u32 flags; /* (C) */
 	const char *pager_name; /* (C) */
@@ -131,6 +142,7 @@ struct engine {
 	u8 *request_buf, *kswapd_buf, *writeback_buf;
 	int statm_fd; /* (ticker) */
 	u64 nr_ticks; /* (ticker) */
+	struct placement placement; /* (ticker) */
 	struct atomic64 map_cursor; /* next queue for a new range */
 
 	/* fork: descriptors received for the child, in the program's table */
@@ -213,6 +225,11 @@ bool group_oom(void *ctx, struct memcg_id id);
 s64 fork_freeze_faults(struct engine *e, struct request *rq);
 s64 fork_thaw(struct engine *e);
 s64 fork_child_restart(struct engine *e);
+
+/* ---- placement.c ------------------------------------------------------------------ */
+
+/* Fault thread and kswapd to where they belong, on two processors. */
+void placement_follow(struct engine *e);
 
 /* ---- ticker.c ---------------------------------------------------------------------- */
 

@@ -127,6 +127,7 @@ void ticker_main(struct thread *self)
 		group_deliver_events(e);
 		if (now >= next_look) {
 			look_ns = charge_overhead(e) ? LOOK_BUSY_NS : min_of(2 * look_ns, TICK_NS);
+			placement_follow(e);
 			next_look = now + look_ns;
 		}
 		if (now >= next_tick) {

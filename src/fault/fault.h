@@ -132,6 +132,7 @@ struct fault_thread {
 	struct fault *f;
 	u32 queue;
 	struct atomic64 busy_since; /* ns, 0 idle: for the watchdog */
+	struct atomic32 last_tid; /* who faulted last, 0 not known */
 };
 void fault_thread_main(struct thread *self);
 

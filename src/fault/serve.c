@@ -533,14 +533,6 @@ void fault_thread_main(struct thread *self)
 	bool others = pager->nr_queues > 1;
 	struct fault_msg msgs[FAULT_BATCH];
 
-	/*
-	 * On two processors the fault thread belongs beside the thread that faults, which
-	 * sleeps meanwhile, and kswapd on the other one.  The scheduler finds that by
-	 * chance and loses it: fault thread and kswapd on one, and the program waits for
-	 * both (random reads 70 instead of 130 thousand a second).
-	 */
-	if (!others)
-		os_take_side(false);
 	while (!atomic32_load(&ft->f->reclaim->stop)) {
 		int n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, spin_ns,
 					   others ? spin_ns : NSEC_PER_SEC);
@@ -555,6 +547,7 @@ void fault_thread_main(struct thread *self)
 		if (n <= 0 || !enter_for(ft, msgs, n))
 			continue;
 		atomic64_poke(&ft->busy_since, os_now_ns());
+		atomic32_poke(&ft->last_tid, msgs[0].tid);
 		for (int i = 0; i < n; i++)
 			serve_message(ft, &msgs[i]);
 		atomic64_poke(&ft->busy_since, 0);

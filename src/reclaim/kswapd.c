@@ -181,7 +181,6 @@ void kswapd_main(struct thread *self)
 	struct task *t = (struct task *)self;
 	struct reclaim *r = self->arg;
 
-	os_take_side(true); /* see fault_thread_main() */
 	while (!atomic32_load(&r->stop)) {
 		u32 seq = event_seq(&r->wake);
 

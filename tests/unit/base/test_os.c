@@ -160,42 +160,33 @@ TEST(cpus)
 	ASSERT_EQ(os_nr_cpus(), (unsigned)CPU_COUNT(&set));
 }
 
-/* The only processor left to a thread that had cpu[0] and cpu[1]; -1: not one. */
-static int side_of(const int *cpu, int nr, bool second)
+TEST(placement)
 {
 	cpu_set_t old, set;
-	int left = -1;
+	int cpu[2] = { -1, -1 }, mine[2], nr = 0;
+	int tid = (int)os_gettid();
 
 	ASSERT_EQ(sched_getaffinity(0, sizeof(old), &old), 0);
-	CPU_ZERO(&set);
-	for (int i = 0; i < nr; i++)
-		CPU_SET(cpu[i], &set);
-	ASSERT_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
-	os_take_side(second);
-	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
-	for (int i = 0; i < nr; i++)
-		if (CPU_ISSET(cpu[i], &set))
-			left = CPU_COUNT(&set) == 1 ? cpu[i] : -1;
+	for (int i = 0; i < CPU_SETSIZE && nr < 2; i++)
+		if (CPU_ISSET(i, &old))
+			mine[nr++] = i;
+	ASSERT_EQ(os_two_cpus(cpu), CPU_COUNT(&old) == 2);
+	for (int i = 0; i < nr; i++) {
+		os_thread_pin(tid, mine[i]);
+		ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+		ASSERT_TRUE(CPU_COUNT(&set) == 1 && CPU_ISSET(mine[i], &set));
+		ASSERT_EQ(os_thread_cpu(tid), mine[i]);
+		ASSERT_FALSE(os_two_cpus(cpu));
+	}
+	if (nr == 2) {
+		CPU_SET(mine[0], &set);
+		ASSERT_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
+		ASSERT_TRUE(os_two_cpus(cpu));
+		ASSERT_TRUE(cpu[0] == mine[0] && cpu[1] == mine[1]);
+	}
+	os_thread_pin(tid, -1);
 	ASSERT_EQ(sched_setaffinity(0, sizeof(old), &old), 0);
-	return left;
-}
-
-TEST(sides)
-{
-	cpu_set_t set;
-	int cpu[3], nr = 0;
-
-	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
-	for (int i = 0; i < CPU_SETSIZE && nr < 3; i++)
-		if (CPU_ISSET(i, &set))
-			cpu[nr++] = i;
-	ASSERT_EQ(side_of(cpu, 1, true), cpu[0]); /* one stays one */
-	if (nr < 2)
-		SKIP("one processor");
-	ASSERT_EQ(side_of(cpu, 2, false), cpu[0]);
-	ASSERT_EQ(side_of(cpu, 2, true), cpu[1]);
-	if (nr > 2)
-		ASSERT_EQ(side_of(cpu, 3, true), -1);
+	ASSERT_LT(os_thread_cpu(0x7fffffff), 0);
 }
 
 TEST(environment)
