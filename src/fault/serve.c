@@ -96,14 +96,17 @@ void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u
 	pager->ops->wake(pager, queue, addr, PAGE_SIZE);
 }
 
-/* Nothing to map: the range changed under us, or somebody served it. */
+/*
+ * Nothing to map: the range changed under us, or somebody served it.  A thread that
+ * memory.high would make late is woken too: no timer runs for a page that is there.
+ */
 static enum fault_result nothing_to_do(struct fault_ctx *c, struct pte *pte)
 {
 	struct pager *pager = &c->f->mm->pager;
 
 	if (pte)
 		pte_unlock(pte);
-	if (!(c->pager_flags & PAGER_DONTWAKE))
+	if (!fault_wake_flags(c->f))
 		pager->ops->wake(pager, c->queue, c->addr, PAGE_SIZE);
 	c->kind = FAULT_DUP;
 	return FAULT_DONE;

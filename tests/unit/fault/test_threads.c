@@ -63,3 +63,44 @@ TEST(stock_of_an_idle_fault_thread)
 	rig_check(r);
 	rig_destroy(r);
 }
+
+/* Until somebody sleeps in a fault; there are no fault threads to serve it. */
+static void wait_asleep(struct rig *r, u32 nr)
+{
+	while (fake_nr_waiting(&r->e->mm.pager) < nr)
+		os_sleep_ns(NSEC_PER_MSEC);
+}
+
+static bool wait_awake(struct rig *r, u32 nr)
+{
+	for (u32 i = 0; i < 1000 && fake_nr_waiting(&r->e->mm.pager) > nr; i++)
+		os_sleep_ns(NSEC_PER_MSEC);
+	return fake_nr_waiting(&r->e->mm.pager) <= nr;
+}
+
+/*
+ * A page came with its neighbour, which wakes nobody, while a thread faulted on it;
+ * its message is read when the group is above memory.high.  The page is there, so
+ * there is no timer either: the thread is woken at once.
+ */
+TEST(overtaken_by_a_neighbour_above_high)
+{
+	struct rig *r = rig_create(0, true);
+	struct touch touch = { r, 11, false };
+	pthread_t program;
+	bool awake;
+
+	rig_advise(r, REGION_SEQUENTIAL);
+	rig_make(r, 64, 64, RIG_ZERO, RIG_MAPPED);
+	ASSERT_EQ(pthread_create(&program, NULL, touch_page, &touch), 0);
+	wait_asleep(r, 1);
+	ASSERT_EQ(rig_fault(r, 0, 10), FAULT_DONE);
+	ASSERT_TRUE(fake_flags(&r->e->mm.pager, fake_addr(11)) & FAKE_PRESENT);
+	memcg_set_high(r->e->tree, r->p, COUNTER_MEMORY, 8);
+	ASSERT_EQ(rig_fault(r, 0, 11), FAULT_DONE);
+	awake = wait_awake(r, 0);
+	r->e->mm.pager.ops->wake(&r->e->mm.pager, 0, fake_addr(11), PAGE_SIZE);
+	ASSERT_EQ(pthread_join(program, NULL), 0);
+	ASSERT_TRUE(awake && touch.served);
+	rig_destroy(r);
+}
