@@ -472,6 +472,9 @@ static void serve_forker(struct fault_thread *ft, const struct fault_msg *m)
 
 	if (closed) {
 		gate_enter_again(f->gate);
+		/* Whoever is still inside serves other threads, which must be woken. */
+		while (!gate_alone(f->gate))
+			os_sleep_ns(FORKER_POLL_NS);
 		atomic32_store(&f->hold_wake, 1);
 	}
 	do {

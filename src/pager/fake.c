@@ -41,6 +41,7 @@ struct waiter {
 	u32 queue;
 	u64 page;
 	u64 number; /* order of arrival */
+	u32 tid;
 	bool write, wp;
 	struct event released;
 };
@@ -187,6 +188,7 @@ static struct waiter *post_fault(struct fake *f, u32 page, bool write)
 	f->waiter[i].queue = f->registered[page] - 1u;
 	f->waiter[i].page = page;
 	f->waiter[i].number = f->nr_posted++;
+	f->waiter[i].tid = (u32)os_gettid();
 	f->waiter[i].write = write;
 	f->waiter[i].wp = f->flags[page] & FAKE_PRESENT;
 	atomic32_poke(&f->waiter[i].state, WAITER_PENDING);
@@ -724,6 +726,7 @@ static u32 read_pending(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr)
 	while (n < nr && (w = next_pending(f, q))) {
 		atomic32_poke(&w->state, WAITER_READ);
 		msgs[n++] = (struct fault_msg){ .addr = fake_addr((u32)w->page),
+						.tid = w->tid,
 						.write = w->write,
 						.wp = w->wp };
 	}

@@ -104,3 +104,71 @@ TEST(overtaken_by_a_neighbour_above_high)
 	ASSERT_TRUE(awake && touch.served);
 	rig_destroy(r);
 }
+
+/* ---- a fork that is closing the gate --------------------------------------------- */
+
+static void *touch_as_forker(void *arg)
+{
+	struct touch *t = arg;
+
+	atomic32_store(&t->r->e->fault.forker, (u32)os_gettid());
+	return touch_page(arg);
+}
+
+static void *close_fault_gate(void *arg)
+{
+	struct rig *r = arg;
+
+	gate_close(&r->e->fault_gate);
+	return NULL;
+}
+
+static void start_one_fault_thread(struct rig *r)
+{
+	struct fault_thread *ft = &r->e->fault_thread[0];
+
+	ft->f = &r->e->fault;
+	ft->queue = 0;
+	ft->task.thread = (struct thread){ .name = "fault", .fn = fault_thread_main, .arg = ft };
+	ASSERT_OK(thread_start(&ft->task.thread));
+}
+
+/*
+ * The gate is being closed, one passer is still inside and serves a fault of another
+ * thread; the forking thread faults at this moment (a signal handler of it, say).  Its
+ * own wake-up is held back, not that of the other.
+ */
+TEST(forker_faults_while_the_gate_closes)
+{
+	struct rig *r = rig_create(0, true);
+	struct touch forker = { r, 5, false }, other = { r, SECOND_QUEUE, false };
+	struct memcg_id over;
+	pthread_t f, o, closer;
+	bool awake;
+
+	ASSERT_EQ(pthread_create(&o, NULL, touch_page, &other), 0);
+	wait_asleep(r, 1);
+	gate_enter(&r->e->fault_gate);
+	ASSERT_EQ(pthread_create(&closer, NULL, close_fault_gate, r), 0);
+	while (gate_try_enter(&r->e->fault_gate)) {
+		gate_leave(&r->e->fault_gate);
+		os_sleep_ns(NSEC_PER_MSEC);
+	}
+	ASSERT_EQ(pthread_create(&f, NULL, touch_as_forker, &forker), 0);
+	wait_asleep(r, 2);
+	start_one_fault_thread(r);
+	os_sleep_ns(20 * NSEC_PER_MSEC);
+	ASSERT_EQ(fault_serve(&r->e->fault, &r->task[0], 1, fake_addr(SECOND_QUEUE), false, &over),
+		  FAULT_DONE);
+	gate_leave(&r->e->fault_gate);
+	awake = wait_awake(r, 0);
+	r->e->mm.pager.ops->wake(&r->e->mm.pager, 1, fake_addr(SECOND_QUEUE), PAGE_SIZE);
+	ASSERT_EQ(pthread_join(f, NULL), 0);
+	ASSERT_EQ(pthread_join(o, NULL), 0);
+	ASSERT_EQ(pthread_join(closer, NULL), 0);
+	gate_open(&r->e->fault_gate);
+	atomic32_store(&r->e->reclaim.stop, 1);
+	thread_join(&r->e->fault_thread[0].task.thread);
+	ASSERT_TRUE(awake && forker.served && other.served);
+	rig_destroy(r);
+}
