@@ -334,7 +334,6 @@ static void forget_parent(struct engine *e)
 	event_init(&e->request_event);
 	event_init(&e->reclaim.wake);
 	event_init(&e->reclaim.trim);
-	event_init(&e->fault.timer_wake);
 	event_init(&e->callback_event);
 	atomic32_poke(&e->fault.forker, 0);
 	atomic32_poke(&e->fault.hold_wake, 0);

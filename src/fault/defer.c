@@ -120,16 +120,6 @@ u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns)
 	return nr;
 }
 
-void fault_forget_waiting(struct fault *f)
-{
-	struct waiting_fault w;
-
-	while (pop(f, &f->wait_memory, &w))
-		;
-	while (pop(f, &f->wait_timer, &w))
-		;
-}
-
 u32 fault_poison_waiting(struct fault *f, struct memcg_id root)
 {
 	struct waiting_fault w;

@@ -264,6 +264,8 @@ void reader_stop(struct reader *r)
 
 void reader_fork_child(struct reader *r)
 {
+	/* All reads are over, but an I/O thread may just be looking for the next. */
+	mutex_init(&r->lock, "store_reader", LOCK_RANK_STORE);
 	for (u32 i = 0; i < READER_NR_THREADS; i++)
 		if (r->thread[i].fn)
 			thread_forget(&r->thread[i]);

@@ -3,6 +3,8 @@
  * One fault at a time: what it finds, what it brings, what it counts.
  */
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/failpoint.h"
 #include "lib/rig.h"
@@ -117,6 +119,38 @@ TEST(no_memory)
 	fault_retry_waiting(&r->e->fault, &r->task[0]);
 	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 0u);
 	ASSERT_TRUE(present(3));
+	finish();
+}
+
+/* The ticker may be looking at those who wait when the program forks. */
+static int forget_in_child(void)
+{
+	struct fault *f = &r->e->fault;
+
+	alarm(5);
+	fault_forget_waiting(f);
+	if (fault_nr_waiting(f, r->p, UINT64_MAX) || f->wait_timer.nr)
+		return 1;
+	fault_defer(f, 0, fake_addr(0), r->p);
+	return fault_nr_waiting(f, r->p, UINT64_MAX) != 1;
+}
+
+TEST(child_forgets_who_waits)
+{
+	int status = -1;
+	pid_t pid;
+
+	r = rig_create(0, true);
+	fault_defer(&r->e->fault, 0, fake_addr(0), r->p);
+	fault_wake_later(&r->e->fault, 0, fake_addr(1), NSEC_PER_SEC);
+	mutex_lock(&r->e->fault.wait_lock);
+	pid = fork();
+	if (!pid)
+		_exit(forget_in_child());
+	mutex_unlock(&r->e->fault.wait_lock);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+	fault_forget_waiting(&r->e->fault);
 	finish();
 }
 

@@ -7,6 +7,7 @@
  * Here descriptors are simply inherited by fork(); the engine brings them over
  * from its private table.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -407,6 +408,43 @@ TEST(many_children_in_turn)
 			_exit(content_ok(s, &all[i], i) ? 0 : 1);
 		ASSERT_EQ(wait_for(pid), 0);
 	}
+	expect_all_space(s);
+	close_store(s);
+}
+
+static struct atomic32 lock_state; /* 1: held, 2: give it back */
+
+static void *hold_lock(void *arg)
+{
+	mutex_lock(arg);
+	atomic32_store(&lock_state, 1);
+	while (atomic32_load(&lock_state) != 2)
+		os_sleep_ns(NSEC_PER_MSEC);
+	mutex_unlock(arg);
+	return NULL;
+}
+
+/* An I/O thread that looks for work at the moment of the fork holds the queue's lock. */
+TEST(io_thread_looks_for_work)
+{
+	struct store *s = open_here();
+	pthread_t io;
+	pid_t pid;
+
+	put_all(s, 100);
+	ASSERT_TRUE(content_ok(s, &all[0], 0));
+	ASSERT_EQ(pthread_create(&io, NULL, hold_lock, &log_of(s)->reader.lock), 0);
+	while (atomic32_load(&lock_state) != 1)
+		os_sleep_ns(NSEC_PER_MSEC);
+	pid = store_fork(s);
+	ASSERT_OK(pid);
+	if (pid == 0) {
+		alarm(5);
+		_exit(content_ok(s, &all[0], 0) ? 0 : 1);
+	}
+	atomic32_store(&lock_state, 2);
+	ASSERT_EQ(pthread_join(io, NULL), 0);
+	ASSERT_EQ(wait_for(pid), 0);
 	expect_all_space(s);
 	close_store(s);
 }
