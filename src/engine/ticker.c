@@ -72,6 +72,19 @@ static bool charge_overhead(struct engine *e)
 	       memcg_usage(e->tree, home, COUNTER_MEMORY) > memcg_wmark_pages(e->tree, home);
 }
 
+/* Charges what nobody tells us; when to look again.  Inside a gate, lest a fork copy a
+ * charge that has reached a group and not yet its parent. */
+static u64 look(struct engine *e, u64 look_ns)
+{
+	bool soon;
+
+	if (!gate_try_enter(&e->reclaim_gate))
+		return LOOK_BUSY_NS;
+	soon = charge_overhead(e);
+	gate_leave(&e->reclaim_gate);
+	return soon ? LOOK_BUSY_NS : min_of(2 * look_ns, TICK_NS);
+}
+
 /* Quantiles over all faults that had to fetch bytes. */
 static void record_member(struct engine *e)
 {
@@ -126,7 +139,7 @@ void ticker_main(struct thread *self)
 
 		group_deliver_events(e);
 		if (now >= next_look) {
-			look_ns = charge_overhead(e) ? LOOK_BUSY_NS : min_of(2 * look_ns, TICK_NS);
+			look_ns = look(e, look_ns);
 			placement_follow(e);
 			next_look = now + look_ns;
 		}
