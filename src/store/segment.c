@@ -219,6 +219,22 @@ static int grow_file_locked(struct log *lg, struct log_file *f)
 	return 0;
 }
 
+/*
+ * A free segment beyond the reserve, off the list; 0: none.  Not one under a read: an
+ * object that was moved away between the look at its slot and the start of the read is
+ * read where it was, and shall find its old bytes there.
+ */
+static u32 take_free_locked(struct log *lg, struct log_file *f, u32 keep)
+{
+	u32 seg = lg->free.nr > keep ? lg->free.head : 0;
+
+	while (seg && seg_at(f, seg)->nr_pins)
+		seg = seg_at(f, seg)->node.next;
+	if (seg)
+		ilist_del(&lg->free, segs_in(f), seg);
+	return seg;
+}
+
 int log_open_seg_locked(struct log *lg, u32 nr_blocks, enum put_kind kind)
 {
 	struct log_file *f = &lg->file[lg->own];
@@ -235,15 +251,14 @@ int log_open_seg_locked(struct log *lg, u32 nr_blocks, enum put_kind kind)
 			log_seal_locked(lg);
 		if (lg->free.nr <= keep && lg->zombie.nr)
 			log_share_reap_locked(lg);
-		if (lg->free.nr > keep)
+		seg = take_free_locked(lg, f, keep);
+		if (seg)
 			break;
 		/* Others may take what we add; each of them brought one too. */
 		err = grow_file_locked(lg, f);
 		if (err)
 			return err;
 	}
-	seg = lg->free.head;
-	ilist_del(&lg->free, segs_in(f), seg);
 	g = seg_at(f, seg);
 	quire_assert(g->state == SEG_FREE && g->live == 0 && g->nr_pins == 0);
 	g->state = SEG_OPEN;
@@ -324,7 +339,7 @@ static u32 take_old_locked(struct log *lg, struct log_file *f)
 	u32 now = (u32)(os_now_ns() / NSEC_PER_SEC);
 	u32 seg = lg->free.tail;
 
-	if (lg->free.nr <= SEG_RESERVE)
+	if (lg->free.nr <= SEG_RESERVE || seg_at(f, seg)->nr_pins)
 		return 0;
 	if (now - seg_at(f, seg)->mark < LOG_PUNCH_AFTER_NS / NSEC_PER_SEC)
 		return 0;

@@ -5,6 +5,7 @@
  * ways of reading, cleaning, threads.
  */
 #include <linux/fcntl.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -212,6 +213,91 @@ TEST(freed_under_a_read)
 		free_objects(s, all, NR);
 		expect_accounts(s);
 	}
+	close_store(s);
+}
+
+static struct atomic32 queue_state; /* 1: locked, 2: give it back */
+
+static void *lock_queue(void *arg)
+{
+	struct log *lg = arg;
+
+	mutex_lock(&lg->reader.lock);
+	atomic32_store(&queue_state, 1);
+	while (atomic32_load(&queue_state) != 2)
+		os_sleep_ns(NSEC_PER_MSEC);
+	mutex_unlock(&lg->reader.lock);
+	return NULL;
+}
+
+struct late_read {
+	struct store *s;
+	struct object object;
+	struct reading reading;
+	int err;
+};
+
+static void *read_late(void *arg)
+{
+	struct late_read *l = arg;
+
+	l->err = reading_start(l->s, &l->reading, l->object.loc, l->object.len, 0);
+	if (!l->err)
+		l->err = reading_wait(&l->reading);
+	return NULL;
+}
+
+static u32 pins_of(struct store *s, u32 seg)
+{
+	struct log *lg = log_of(s);
+	u32 nr;
+
+	mutex_lock(&lg->lock);
+	nr = seg_at(&lg->file[lg->own], seg)->nr_pins;
+	mutex_unlock(&lg->lock);
+	return nr;
+}
+
+/*
+ * The place of a read is looked up, then the object is moved away and its segment is
+ * free, then the read begins: the segment is not used again before it is over.
+ */
+TEST(moved_before_the_read_begins)
+{
+	static struct late_read late;
+	struct store *s = open_store(
+		(struct store_config){ .max_bytes = 6 * MIB, .force_pread = true }, NULL);
+	u8 want[PAGE_SIZE];
+	pthread_t lock, reader;
+	u64 state = 12;
+	u32 seg;
+
+	memset(all, 0, sizeof(all));
+	for (u32 i = 0; i < 1000; i += 50)
+		ASSERT_OK(put_random(s, i, 50, &state));
+	late = (struct late_read){ .s = s, .object = all[0] };
+	seg = loc_seg(all[0].loc);
+	ASSERT_NE(log_of(s)->open_seg, seg);
+	ASSERT_EQ(pthread_create(&lock, NULL, lock_queue, log_of(s)), 0);
+	while (atomic32_load(&queue_state) != 1)
+		os_sleep_ns(NSEC_PER_MSEC);
+	for (u32 i = 0; i < 1000; i++)
+		if (loc_seg(all[i].loc) == seg)
+			free_object(s, &all[i]);
+	ASSERT_EQ(pthread_create(&reader, NULL, read_late, &late), 0);
+	while (!pins_of(s, seg))
+		os_sleep_ns(NSEC_PER_MSEC);
+	for (u32 i = 1000; i < NR - 50 && !put_random(s, i, 50, &state); i += 50)
+		;
+	atomic32_store(&queue_state, 2);
+	ASSERT_EQ(pthread_join(reader, NULL), 0);
+	ASSERT_EQ(pthread_join(lock, NULL), 0);
+	ASSERT_OK(late.err);
+	fill(want, late.object.len, late.object.seed);
+	ASSERT_MEM_EQ(late.reading.buf, want, late.object.len);
+	expect_content(s);
+	free_objects(s, all, NR);
+	expect_accounts(s);
 	close_store(s);
 }
 
