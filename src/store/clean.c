@@ -35,6 +35,13 @@ struct clean {
 	struct store_loc from[STORE_MAX_BATCH];
 };
 
+/* Tried already, or under I/O: where a write is not complete an older life of the
+ * segment would be read, in which the same owner may have had the same place. */
+static bool pass_over(const struct log *lg, const struct log_seg *g)
+{
+	return g->mark == lg->clean_pass || g->nr_pins;
+}
+
 /* The sparsest sealed segment that this pass did not try; pinned, off its list. */
 static u32 pick_seg(struct log *lg, struct log_file *f, u32 *ret_fill)
 {
@@ -43,7 +50,7 @@ static u32 pick_seg(struct log *lg, struct log_file *f, u32 *ret_fill)
 	mutex_lock(&lg->lock);
 	for (u32 b = 0; b < CLEAN_BUCKETS && !seg; b++) {
 		seg = lg->sealed[b].head;
-		while (seg && seg_at(f, seg)->mark == lg->clean_pass)
+		while (seg && pass_over(lg, seg_at(f, seg)))
 			seg = seg_at(f, seg)->node.next;
 	}
 	if (seg) {

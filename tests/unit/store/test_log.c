@@ -301,6 +301,37 @@ TEST(moved_before_the_read_begins)
 	close_store(s);
 }
 
+static void pin_all(struct store *s, s32 by)
+{
+	struct log *lg = log_of(s);
+	struct log_file *f = &lg->file[lg->own];
+
+	for (u32 seg = 1; xtable_valid(&f->segs, seg); seg++)
+		seg_at(f, seg)->nr_pins = (u16)(seg_at(f, seg)->nr_pins + by);
+}
+
+/* A segment that is full is sealed while the write of its last blocks is under way. */
+TEST(not_cleaned_under_a_write)
+{
+	struct store *s = open_store((struct store_config){ .max_bytes = 16 * MIB }, NULL);
+	u64 state = 13;
+
+	memset(all, 0, sizeof(all));
+	for (u32 i = 0; i < 2000; i += 50)
+		ASSERT_OK(put_random(s, i, 50, &state));
+	for (u32 i = 0; i < 2000; i++)
+		if (i % 4)
+			free_object(s, &all[i]);
+	pin_all(s, 1);
+	ASSERT_EQ(clean_objects(s, all, 4 * SEG_SIZE), 0u);
+	pin_all(s, -1);
+	ASSERT_GT(clean_objects(s, all, 4 * SEG_SIZE), 0u);
+	expect_content(s);
+	free_objects(s, all, NR);
+	expect_accounts(s);
+	close_store(s);
+}
+
 /* ---- space ------------------------------------------------------------------- */
 
 /* Batches until refused; how many objects there are then. */
