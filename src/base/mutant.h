@@ -52,6 +52,7 @@
 	X(writeback_ignores_note) /* a finished write keeps a slot that was dropped */             \
 	X(moved_not_verified) /* the cleaner's news go to a slot with other bytes */               \
 	X(stored_not_verified) /* a slot is listed that was freed since it was filled */           \
+	X(stored_while_claimed) /* a slot is listed that a writeback has claimed */                \
 	X(zlru_not_verified) /* the binding of a slot is not read again under the lock */          \
 	X(load_without_lock) /* compressed bytes are copied after the cluster lock */              \
 	X(object_found_unlocked) /* zs_load() looks where an object is, then locks */

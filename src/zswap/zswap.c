@@ -183,9 +183,12 @@ void zswap_stored(struct zswap *z, struct slot_id id, struct objcg_id o,
 		return;
 	slot_lock(z->swap, id);
 	/* The slot may have been freed since the result was installed: a swap-in
-	 * may have run already.  Only an entry that is still ours is listed. */
+	 * may have run already.  Only an entry that is still ours is listed; not one
+	 * that a writeback has claimed, which took the number off the list in its
+	 * former life: that one lists it if the write fails. */
 	if ((where_kind(slot->where) == SLOT_ZSWAP && where_loc(slot->where) == r->loc &&
-	     slot->objcg == o.v) ||
+	     slot->objcg == o.v &&
+	     (!(where_flags(slot->where) & SLOT_WB) || MUTANT(stored_while_claimed))) ||
 	    MUTANT(stored_not_verified)) {
 		v = zswap_lock_zlru(z, o);
 		if (slot->zlru.prev == ZLRU_OFF)

@@ -144,6 +144,8 @@ RACE(J6_zap_and_refused_writeback, .setup = in_pool, .body = { zap, writeback_re
      .preemptions = 3, .mutants = { MUTANT_unclaim_ignores_note })
 RACE(J1_writeback_and_reuse, .setup = in_pool, .body = { zap_and_reuse, writeback },
      .preemptions = 2, .mutants = { MUTANT_victim_listed_again })
+RACE(J5_reuse_and_refused_writeback, .setup = in_pool, .body = { zap_and_reuse, writeback_refused },
+     .preemptions = 3, .mutants = { MUTANT_stored_while_claimed })
 RACE(J5_two_writebacks, .setup = in_pool, .body = { writeback, writeback_too }, .preemptions = 3)
 RACE(J2_fault_and_two_writebacks, .setup = in_pool, .body = { read_0, writeback, writeback_too },
      .preemptions = 2)
