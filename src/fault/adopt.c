@@ -118,5 +118,13 @@ int adopt_range(struct fault *f, struct task *t, const struct region *r)
 
 	if (err)
 		return err;
-	return adopt_present(f, t, r);
+	err = adopt_present(f, t, r);
+	if (!err)
+		return 0;
+	/* What was adopted may be out by now: it comes back, and stays. */
+	if (populate_range(f, t, r->start, r->end, true))
+		f->fatal(f->fatal_ctx, "quire: a range can be neither adopted nor left alone\n");
+	/* Nobody would answer faults in a range that is registered and not managed. */
+	(void)pager->ops->remove_range(pager, r->queue, r->start, r->end - r->start);
+	return err;
 }

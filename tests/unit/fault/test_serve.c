@@ -227,6 +227,45 @@ TEST(device_error)
 	expect_poison();
 }
 
+/* ---- adoption ----------------------------------------------------------------------- */
+
+static int scan_fails(struct pager *p, u64 addr, u64 len,
+		      void (*fn)(void *ctx, u64 addr, u64 nr_pages), void *ctx)
+{
+	(void)p;
+	(void)addr;
+	(void)len;
+	(void)fn;
+	(void)ctx;
+	return -EIO;
+}
+
+/* A thread that touches it would fault for ever: nobody knows the range. */
+TEST(not_registered_when_it_cannot_be_adopted)
+{
+	struct pager *p;
+	struct pager_ops broken;
+	const struct pager_ops *ops;
+	struct region range = { .start = fake_addr(4), .end = fake_addr(8) };
+
+	r = rig_create(0, true);
+	p = &r->e->mm.pager;
+	ops = p->ops;
+	ASSERT_OK(region_cut(&r->e->mm.regions, range.start, range.end));
+	ASSERT_OK(ops->remove_range(p, 0, range.start, 4 * PAGE_SIZE));
+	broken = *ops;
+	broken.scan = scan_fails;
+	p->ops = &broken;
+	range.objcg = r->objcg;
+	ASSERT_EQ(adopt_range(&r->e->fault, &r->task[0], &range), -EIO);
+	p->ops = ops;
+	ASSERT_NOT_NULL(fake_access(p, range.start, true));
+	r->want[4].fill = RIG_ZERO;
+	ASSERT_OK(region_add(&r->e->mm.regions, &range));
+	ASSERT_OK(adopt_range(&r->e->fault, &r->task[0], &range));
+	finish();
+}
+
 /* ---- pins ----------------------------------------------------------------------------- */
 
 TEST(populate_brings_in_all)
