@@ -21,6 +21,8 @@
 #define CLEAN_STEP (2 * MIB)
 #define CLEAN_STEPS 8u
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
+/* Rounds for one group before the others are looked at: two thousand pages. */
+#define BALANCE_ROUNDS 32u
 /* Pause after a round that brought nothing while a fault waits. */
 #define FRUITLESS_NS NSEC_PER_MSEC
 /* Refused pages tried again at a time: batches of SWAP_CLUSTER_MAX, 8 GiB. */
@@ -126,22 +128,26 @@ static bool is_out_of_memory(struct reclaim *r, struct memcg_id id, u64 since)
 	return r->ops.faults_waiting(r->ops.ctx, id, since) && !memcg_margin(r->tree, id);
 }
 
-/* Bring id below its low watermark. */
-static void balance(struct reclaim *r, struct task *t, struct memcg_id id)
+/* Bring id below its low watermark.  False: not yet, it is used as fast as reclaimed,
+ * and faults of other groups wait for us too. */
+static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 {
 	u64 since = os_now_ns(); /* of the first fruitless round */
-	u32 fruitless = 0;
+	u32 fruitless = 0, rounds = 0;
 
 	while (fruitless < MAX_RECLAIM_RETRIES && !atomic32_load(&r->stop)) {
 		u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
 		u64 floor = memcg_wmark_low_pages(r->tree, id);
 
 		if (usage <= floor)
-			return;
+			return true;
+		if (rounds == BALANCE_ROUNDS)
+			return false;
 		if (!fruitless)
 			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
 		if (one_round(r, t, id, usage - floor)) {
 			fruitless = 0;
+			rounds++;
 			since = os_now_ns();
 			r->ops.retry_faults(r->ops.ctx, t);
 			continue;
@@ -155,6 +161,7 @@ static void balance(struct reclaim *r, struct task *t, struct memcg_id id)
 	r->ops.retry_faults(r->ops.ctx, t);
 	if (is_out_of_memory(r, id, since))
 		r->ops.oom(r->ops.ctx, id);
+	return true;
 }
 
 static bool over_watermark(struct reclaim *r, struct memcg_id id)
@@ -164,16 +171,19 @@ static bool over_watermark(struct reclaim *r, struct memcg_id id)
 	return memcg_usage(r->tree, id, COUNTER_MEMORY) > memcg_wmark_pages(r->tree, id);
 }
 
-static void balance_all(struct reclaim *r, struct task *t)
+/* False: some group needs more. */
+static bool balance_all(struct reclaim *r, struct task *t)
 {
 	struct memcg_id id = { 0 };
+	bool done = true;
 
 	while ((id = memcg_next(r->tree, MEMCG_ROOT, id)).v) {
 		if (over_watermark(r, id))
-			balance(r, t, id);
+			done &= balance(r, t, id);
 		else if (pool_is_over(r, id)) /* cgroup-v2: memory.zswap.max */
 			event_signal(&r->trim);
 	}
+	return done;
 }
 
 void kswapd_main(struct thread *self)
@@ -183,10 +193,11 @@ void kswapd_main(struct thread *self)
 
 	while (!atomic32_load(&r->stop)) {
 		u32 seq = event_seq(&r->wake);
+		bool done = balance_all(r, t);
 
-		balance_all(r, t);
 		r->ops.retry_faults(r->ops.ctx, t);
-		event_wait(&r->wake, seq, KSWAPD_TICK_NS);
+		if (done)
+			event_wait(&r->wake, seq, KSWAPD_TICK_NS);
 		stat_add(&r->nr_wakes, 1);
 	}
 }

@@ -128,3 +128,58 @@ TEST(out_of_memory)
 	stop(r);
 	rig_destroy(r);
 }
+
+/* ---- two groups ---------------------------------------------------------------------- */
+
+#define NR_BUSY 64u
+#define OTHER 128u
+#define MAX_ROUNDS 500u
+
+static struct rig *busy_rig;
+static struct atomic32 nr_rounds;
+
+/* The program has all of it back before the next round. */
+static void use_all(void *ctx, struct task *t)
+{
+	struct fault *f = &busy_rig->e->fault;
+	struct memcg_id over;
+
+	(void)ctx;
+	gate_enter(f->gate);
+	for (u32 i = 0; i < NR_BUSY; i++)
+		(void)fault_serve(f, t, 0, fake_addr(i), true, &over);
+	memcg_drain_stock(f->tree, &t->stock);
+	gate_leave(f->gate);
+	if (atomic32_fetch_add(&nr_rounds, 1) == MAX_ROUNDS)
+		atomic32_store(&busy_rig->e->reclaim.stop, 1);
+}
+
+/* One group is used as fast as it is reclaimed: the other gets its turn all the same. */
+TEST(busy_group_and_another)
+{
+	struct rig *r = busy_rig = rig_create(0, false);
+	struct objcg_id o;
+	u64 stolen = 0;
+
+	ASSERT_OK(objcg_get(r->e->tree, r->d, &o));
+	rig_assign(r, OTHER, NR_BUSY, o);
+	rig_make(r, 0, NR_BUSY, RIG_TEXT, RIG_MAPPED);
+	rig_make(r, OTHER, 32, RIG_TEXT, RIG_MAPPED);
+	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, NR_BUSY / 2);
+	memcg_set_max(r->e->tree, r->d, COUNTER_MEMORY, 16);
+	r->e->reclaim.ops.retry_faults = use_all;
+	start_kswapd(r);
+	while (!stolen && !atomic32_load(&r->e->reclaim.stop)) {
+		os_sleep_ns(NSEC_PER_MSEC);
+		stolen = memcg_stat_read(r->e->tree, r->d, MEMCG_STAT_PGSTEAL_KSWAPD);
+	}
+	atomic32_store(&r->e->reclaim.stop, 1);
+	kswapd_wake(&r->e->reclaim);
+	thread_join(&r->e->kswapd_task.thread);
+	rig_drain_task(r, &r->e->kswapd_task);
+	ASSERT_GT(stolen, 0u);
+	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, PAGE_COUNTER_MAX);
+	memcg_set_max(r->e->tree, r->d, COUNTER_MEMORY, PAGE_COUNTER_MAX);
+	rig_check(r);
+	rig_destroy(r);
+}
