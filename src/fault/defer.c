@@ -85,6 +85,7 @@ void fault_retry_waiting(struct fault *f, struct task *t)
 	u32 nr = ilist_peek_nr(&f->wait_memory); /* each at most once a pass */
 	struct waiting_fault w;
 	struct memcg_id over = { 0 };
+	u32 full = 0;
 
 	if (!nr)
 		return;
@@ -92,10 +93,16 @@ void fault_retry_waiting(struct fault *f, struct task *t)
 	while (nr-- && pop(f, &f->wait_memory, &w)) {
 		struct region region;
 
-		if (fault_serve(f, t, w.queue, w.addr, w.flags, &over) == FAULT_NO_MEMORY) {
-			w.memcg = over.v;
+		/* The same limit would refuse it: next round.  Those of other groups are
+		 * not to wait for this one, which may stay full. */
+		if (full && w.memcg == full) {
 			queue_fault(f, &f->wait_memory, &w);
-			break; /* the rest would meet the same limit: next round */
+			continue;
+		}
+		if (fault_serve(f, t, w.queue, w.addr, w.flags, &over) == FAULT_NO_MEMORY) {
+			w.memcg = full = over.v;
+			queue_fault(f, &f->wait_memory, &w);
+			continue;
 		}
 		if (region_find(&f->mm->regions, w.addr, &region))
 			memcg_stat_add(f->tree, region.objcg, MEMCG_STAT_STALL_NS,

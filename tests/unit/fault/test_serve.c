@@ -122,6 +122,31 @@ TEST(no_memory)
 	finish();
 }
 
+/* Those of a group that is full do not hold up the others. */
+TEST(waiting_in_two_groups)
+{
+	struct objcg_id o;
+
+	r = rig_create(0, true);
+	ASSERT_OK(objcg_get(r->e->tree, r->d, &o));
+	rig_assign(r, 100, 10, o);
+	rig_make(r, 0, 4, RIG_TEXT, RIG_MAPPED);
+	rig_drain(r, 0);
+	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, 4);
+	fault_defer(&r->e->fault, 0, fake_addr(10), r->c);
+	fault_defer(&r->e->fault, 0, fake_addr(11), r->c);
+	fault_defer(&r->e->fault, 0, fake_addr(100), r->d);
+	fault_retry_waiting(&r->e->fault, &r->task[0]);
+	ASSERT_TRUE(present(100));
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 2u);
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->c, UINT64_MAX), 2u);
+	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, PAGE_COUNTER_MAX);
+	fault_retry_waiting(&r->e->fault, &r->task[0]);
+	ASSERT_TRUE(present(10) && present(11));
+	r->want[10].fill = r->want[11].fill = r->want[100].fill = RIG_ZERO;
+	finish();
+}
+
 /* The ticker may be looking at those who wait when the program forks. */
 static int forget_in_child(void)
 {
