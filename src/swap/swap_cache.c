@@ -86,11 +86,17 @@ void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_
 {
 	struct slot *slot = slot_at(s, id);
 	struct page_id page;
+	bool listed = false;
+	u32 flags;
 
 	slot_lock(s, id);
 	page.v = (u32)where_loc(slot->where);
+	flags = where_flags(slot->where);
 	set_flags(slot, 0, SLOT_STEAL);
-	if (!(where_flags(slot->where) & SLOT_DEAD) || MUTANT(end_steal_ignores_note)) {
+	/* Pageout failed and has put the page back: as if it had been there at first. */
+	if (!(flags & (SLOT_DEAD | SLOT_BUSY)))
+		listed = page_isolate(page_at(&s->mm->pages, page));
+	if (!(flags & SLOT_DEAD || listed) || MUTANT(end_steal_ignores_note)) {
 		/* Pageout is not done with the frame: it frees everything. */
 		set_flags(slot, SLOT_DEAD, 0);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
@@ -100,6 +106,8 @@ void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_
 	}
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
 	slot_free_unlock(s, cache, id);
+	if (listed)
+		lru_del(s->lru, page);
 	swap_cache_free_page(s, NULL, page);
 }
 

@@ -244,6 +244,8 @@ static void read_0(void *ctx)
 RACE(J2_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .preemptions = 2,
      .mutants = { MUTANT_take_ignores_owner, MUTANT_end_steal_ignores_note,
 		  MUTANT_end_pageout_ignores_steal, MUTANT_stored_not_verified })
+RACE(I3_fault_and_refused_pageout, .setup = in_frame, .body = { read_0, pageout_refused },
+     .preemptions = 3)
 RACE(J2_refused_fault_and_pageout, .setup = in_frame, .body = { fault_refused_once, pageout },
      .preemptions = 2, .mutants = { MUTANT_cancel_steal_ignores_note })
 RACE(J2_refused_soft_fault_and_pageout, .setup = in_frame,

@@ -123,6 +123,27 @@ TEST(pageout_ends_beside_a_copying_fault)
 	finish();
 }
 
+/* The copy was made while pageout put the page back: nobody else would free it soon. */
+TEST(pageout_refused_under_a_copy)
+{
+	struct page_id page, stolen;
+	struct slot_id id;
+
+	setup();
+	id = begin(&page);
+	pte_lock(rig_pte(r, 0));
+	ASSERT_EQ(end(id, SLOT_FRAME), PAGEOUT_KEEP);
+	ASSERT_EQ(swap_cache_take(&r->e->swap, id, &stolen), SWAP_CACHE_STEAL);
+	swap_cache_putback(&r->e->swap, NULL, page, false);
+	swap_cache_end_steal(&r->e->swap, NULL, id);
+	pte_unlock_to(rig_pte(r, 0), PTE_NONE, 0);
+	fake_forget(&r->e->mm.pager, fake_addr(0), 1);
+	r->want[0].fill = RIG_ABSENT;
+	ASSERT_EQ(memcg_usage(r->e->tree, r->p, COUNTER_SWAP), 0u);
+	ASSERT_EQ(memcg_usage(r->e->tree, r->p, COUNTER_MEMORY), 0u);
+	finish();
+}
+
 TEST(zap_beside_pageout)
 {
 	struct page_id page;
