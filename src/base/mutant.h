@@ -40,6 +40,7 @@
 	X(unprotect_forgets_flag) /* a store goes on and the page still counts as clean */         \
 	X(visible_before_listed) /* the pte names a page that no list has */                       \
 	X(zeros_ahead_ignore_zap) /* zeros are put ahead of a fault, into such a range */          \
+	X(zeros_ahead_ignore_guard) /* zeros replace guard pages made since the fault */           \
 	X(fault_ignores_zap) /* a fault maps into a range that is being unmapped */                \
 	X(unmap_ignores_zap) /* reclaim takes a page out of such a range */                        \
 	X(readahead_ignores_zap) /* a neighbour is brought into such a range */                    \

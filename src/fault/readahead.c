@@ -87,6 +87,20 @@ unlock:
 }
 
 /*
+ * Guard pages that were made since the fault looked at its region: filling would replace
+ * them.  With the ptes locked the answer holds: who makes one now waits for us.
+ */
+static bool met_guard(const struct fault_ctx *c, u64 end)
+{
+	struct region r;
+
+	if (MUTANT(zeros_ahead_ignore_guard))
+		return false;
+	return !region_find(&c->f->mm->regions, c->addr, &r) || r.end < end ||
+	       r.flags & REGION_GUARDED;
+}
+
+/*
  * A program that fills memory touches it page after page; each touch costs a
  * round through the fault thread, sixteen in one call little more than one.
  */
@@ -103,7 +117,7 @@ void fault_zero_ahead(struct fault_ctx *c)
 		return;
 	while (addr + run.nr * PAGE_SIZE < end && add_fresh(c, &run, addr + run.nr * PAGE_SIZE))
 		;
-	if (run.nr)
+	if (run.nr && !met_guard(c, addr + run.nr * PAGE_SIZE))
 		done = f->mm->pager.ops->zero(&f->mm->pager, c->queue, addr, run.nr,
 					      PAGER_DONTWAKE);
 	for (u32 i = 0; i < run.nr; i++) {

@@ -204,6 +204,30 @@ static void zap_3_and_4(void *ctx)
 
 RACE(I7_zap_and_zeros_ahead, .setup = scan, .body = { first_touch_of_1, zap_3_and_4 },
      .preemptions = 2, .mutants = { MUTANT_zeros_ahead_ignore_zap })
+/* MADV_GUARD_INSTALL: what is there from now on is not to be replaced. */
+static void guard_3_and_4(void *ctx)
+{
+	struct fault *f = &rig->e->fault;
+	u64 start = fake_addr(3), end = fake_addr(5);
+
+	(void)ctx;
+	zap_begin(f, start, end);
+	quire_assert(!region_set_flags(&rig->e->mm.regions, start, end, REGION_GUARDED, 0));
+	fake_forget(&rig->e->mm.pager, start, 2);
+	zap_forget(f, &rig->task[0], start, end, true);
+	zap_finish(f, start, end);
+}
+
+static void guards_are_there(void)
+{
+	u32 flags = fake_flags(&rig->e->mm.pager, fake_addr(3)) |
+		    fake_flags(&rig->e->mm.pager, fake_addr(4));
+
+	quire_assert(!(flags & FAKE_PRESENT));
+}
+
+RACE(I7_guard_and_zeros_ahead, .setup = scan, .body = { first_touch_of_1, guard_3_and_4 },
+     .check = guards_are_there, .preemptions = 2, .mutants = { MUTANT_zeros_ahead_ignore_guard })
 /* Pages that are out come along too, and hold what was discarded. */
 static void scan_pool(void)
 {
