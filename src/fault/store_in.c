@@ -84,6 +84,13 @@ static void finish(struct store_in *in, struct task *t, int err)
 	atomic32_store(&in->used, 0);
 }
 
+/* The kernel had no memory for the read, or something came in between: that says
+ * nothing of the bytes, so they are not lost however often it happens. */
+static bool is_passing(int err)
+{
+	return err == -ENOMEM || err == -EAGAIN || err == -EINTR || err == -ENOBUFS;
+}
+
 /* On an I/O thread of the store (its thread struct is not a task of ours). */
 static void read_done(struct store_get *get, int res)
 {
@@ -106,7 +113,7 @@ static void read_done(struct store_get *get, int res)
 			err = -EAGAIN;
 		}
 	}
-	finish(in, &t, err);
+	finish(in, &t, is_passing(err) ? -EAGAIN : err);
 	slot_cache_drain(f->swap, &t.slots);
 	/* Last: behind the gate a fork takes place, and no lock may be held then. */
 	gate_leave(f->gate);

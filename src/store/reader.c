@@ -57,7 +57,7 @@ static int read_sync(struct store_get *get)
 {
 	long n = os_pread(get->fd, get->bounce, get->span, get->off);
 
-	return n == (long)get->span ? 0 : -EIO;
+	return n == (long)get->span ? 0 : n < 0 ? (int)n : -EIO;
 }
 
 /* ---- pread threads ------------------------------------------------------------- */

@@ -41,7 +41,8 @@ struct store_get {
 	u32 owner; /* as put; compared with the object's header */
 	u8 *buf; /* receives exactly len bytes on success */
 	/* Runs on an I/O thread of the store.  res: 0 or -errno (-EIO: device error
-	 * or not this object).  The store does not touch get any more. */
+	 * or not this object; -ENOMEM, -EAGAIN: the system's, the object is well).
+	 * The store does not touch get any more. */
 	void (*done)(struct store_get *get, int res);
 	void *ctx;
 	/* the store's own */

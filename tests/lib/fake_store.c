@@ -98,7 +98,7 @@ bool fake_store_complete(struct fake_store *f)
 		memcpy(get->buf, o->data, o->len);
 	mutex_unlock(&f->lock);
 	if (get)
-		get->done(get, o ? 0 : -EIO);
+		get->done(get, f->read_error ? f->read_error : o ? 0 : -EIO);
 	return get;
 }
 

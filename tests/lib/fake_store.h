@@ -29,6 +29,7 @@ struct fake_store {
 	u64 next_loc; /* (lock) */
 	int put_error; /* what put() says instead of working; 0: it works */
 	int get_error;
+	int read_error; /* how reads end */
 	u32 nr_room; /* objects that fit before -ENOSPC */
 	struct fake_object object[FAKE_STORE_OBJECTS];
 };

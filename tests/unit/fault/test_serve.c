@@ -252,6 +252,25 @@ TEST(device_error)
 	expect_poison();
 }
 
+/* The system's trouble, not the object's: tried again as long as it takes. */
+TEST(no_memory_for_a_read)
+{
+	r = rig_create(0, true);
+	rig_make(r, 0, 1, RIG_TEXT, RIG_STORE);
+	r->store.read_error = -ENOMEM;
+	ASSERT_EQ(rig_fault(r, 0, 0), FAULT_IO);
+	while (fake_store_complete(&r->store))
+		;
+	ASSERT_EQ(stat_read(&r->e->fault.nr_poisoned), 0u);
+	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 1u);
+	r->store.read_error = 0;
+	fault_retry_waiting(&r->e->fault, &r->task[0]);
+	while (fake_store_complete(&r->store))
+		;
+	ASSERT_TRUE(present(0));
+	finish();
+}
+
 /* ---- adoption ----------------------------------------------------------------------- */
 
 static int scan_fails(struct pager *p, u64 addr, u64 len,
