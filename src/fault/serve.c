@@ -83,17 +83,23 @@ void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id)
 		pte_unlock_to(pte, PTE_PRESENT, id.v);
 }
 
-void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u64 addr,
-		  struct slot_id slot)
+/* The slot is gone already. */
+static void fence_off(struct fault *f, struct pte *pte, u32 queue, u64 addr)
 {
 	struct pager *pager = &f->mm->pager;
 
 	stat_add(&f->nr_poisoned, 1);
 	if (pager->ops->poison(pager, queue, addr) < 0)
 		f->fatal(f->fatal_ctx, "a stored page is damaged and cannot be fenced off");
-	slot_drop(f->swap, t ? &t->slots : NULL, slot);
 	pte_unlock_to(pte, PTE_POISONED, 0);
 	pager->ops->wake(pager, queue, addr, PAGE_SIZE);
+}
+
+void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u64 addr,
+		  struct slot_id slot)
+{
+	slot_drop(f->swap, t ? &t->slots : NULL, slot);
+	fence_off(f, pte, queue, addr);
 }
 
 /*
@@ -108,6 +114,22 @@ static enum fault_result nothing_to_do(struct fault_ctx *c, struct pte *pte)
 		pte_unlock(pte);
 	if (!fault_wake_flags(c->f))
 		pager->ops->wake(pager, c->queue, c->addr, PAGE_SIZE);
+	c->kind = FAULT_DUP;
+	return FAULT_DONE;
+}
+
+/*
+ * The page of a frame has no place any more: the mapping is gone by a call we did not
+ * see.  -EFAULT: its memory cannot be read (a hardware error), and that is no reason for
+ * zeros.
+ */
+static enum fault_result frame_lost(struct fault_ctx *c, struct pte *pte, int err)
+{
+	if (err != -EFAULT) {
+		pte_unlock_to(pte, PTE_NONE, 0);
+		return nothing_to_do(c, NULL);
+	}
+	fence_off(c->f, pte, c->queue, c->addr);
 	c->kind = FAULT_DUP;
 	return FAULT_DONE;
 }
@@ -199,12 +221,10 @@ static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct s
 	}
 	swap_cache_end_take(f->swap, &c->t->slots, slot, id);
 	if (err) {
-		/* The mapping is gone by a call we did not see, and the page with it. */
 		atomic32_poke(&page->flags, 0);
 		page_free(&f->mm->pages, id);
 		memcg_uncharge(f->tree, &c->t->stock, o, 1);
-		pte_unlock_to(pte, PTE_NONE, 0);
-		return nothing_to_do(c, NULL);
+		return frame_lost(c, pte, err);
 	}
 	/* mremap(2) may have moved the address while the page was in its frame. */
 	page->vpn = c->addr >> PAGE_SHIFT;
@@ -268,10 +288,8 @@ static enum fault_result steal_from_frame(struct fault_ctx *c, struct pte *pte, 
 	}
 	/* Mapped, or there is nothing to map to: in both cases the slot ends. */
 	swap_cache_end_steal(f->swap, &c->t->slots, slot);
-	if (err) {
-		pte_unlock_to(pte, PTE_NONE, 0);
-		return nothing_to_do(c, NULL);
-	}
+	if (err)
+		return frame_lost(c, pte, err);
 	fault_publish(c, pte, c->new_page);
 	c->charged = false;
 	return FAULT_DONE;

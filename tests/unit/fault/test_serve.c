@@ -252,6 +252,21 @@ TEST(device_error)
 	expect_poison();
 }
 
+/* A hardware error in the frame: it can be neither moved nor copied. */
+TEST(damaged_in_its_frame)
+{
+	static struct failpoints fps;
+	struct thread me = { .name = "test", .failpoints = &fps };
+
+	r = rig_create(0, true);
+	rig_make(r, 0, 1, RIG_TEXT, RIG_FRAME);
+	ASSERT_OK(failpoints_parse(&fps, "uffd_move:ENOENT@1,uffd_copy:EFAULT@1"));
+	thread_attach(&me);
+	ASSERT_EQ(rig_fault(r, 0, 0), FAULT_DONE);
+	thread_detach();
+	expect_poison();
+}
+
 /* The system's trouble, not the object's: tried again as long as it takes. */
 TEST(no_memory_for_a_read)
 {
