@@ -77,12 +77,16 @@ static int bring_and_pin(struct fault *f, struct task *t, const struct region *r
 			return err;
 		pte_lock(pte);
 		done = pte_type(pte) != PTE_SWAP;
-		if (done && pte_pins(pte) < PTE_PIN_MAX)
+		/* One that is not counted would be the first to be forgotten. */
+		if (done && pte_pins(pte) == PTE_PIN_MAX)
+			err = -EOVERFLOW;
+		else if (done)
 			pte_set_pins(pte, pte_pins(pte) + 1);
 		pte_unlock(pte);
 		if (done) {
-			unprotect_pinned(f, r, addr);
-			return 0;
+			if (!err)
+				unprotect_pinned(f, r, addr);
+			return err;
 		}
 	}
 }

@@ -354,6 +354,26 @@ TEST(pin_that_does_not_fit_is_undone)
 	finish();
 }
 
+/* As many as are counted, no more: a page that is pinned once does not leave. */
+TEST(pins_nest_so_far)
+{
+	struct fault *f;
+
+	r = rig_create(0, true);
+	f = &r->e->fault;
+	rig_make(r, 0, 2, RIG_TEXT, RIG_MAPPED);
+	for (u32 i = 0; i < PTE_PIN_MAX; i++)
+		ASSERT_OK(populate_range(f, &r->task[0], fake_addr(1), fake_addr(2), true));
+	ASSERT_EQ(populate_range(f, &r->task[0], fake_addr(0), fake_addr(2), true), -EOVERFLOW);
+	ASSERT_EQ(pte_pins(rig_pte(r, 0)), 0u);
+	for (u32 i = 0; i < PTE_PIN_MAX; i++) {
+		ASSERT_GT(pte_pins(rig_pte(r, 1)), 0u);
+		populate_unpin(f, fake_addr(1), fake_addr(2));
+	}
+	ASSERT_EQ(pte_pins(rig_pte(r, 1)), 0u);
+	finish();
+}
+
 TEST(cool)
 {
 	const struct lruvec *v;
