@@ -224,7 +224,8 @@ static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
  */
 static bool store_is_sparse(const struct store *s)
 {
-	u64 file = stat_read(&s->bytes_file), live = stat_read(&s->bytes_live);
+	u64 file = stat_read(&s->bytes_file);
+	u64 live = stat_read(&s->bytes_live) - stat_read(&s->bytes_inherited);
 	u64 dead = file - min_of(file, live);
 
 	if (dead < CLEAN_DEAD_MIN)

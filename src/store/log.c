@@ -344,6 +344,8 @@ void log_free_obj(struct log *lg, struct store_loc loc, u32 len)
 	g = seg_of(lg, loc, &f);
 	quire_assert(g->live >= obj_size(len));
 	g->live -= obj_size(len);
+	if (f->kind == FILE_INHERITED)
+		stat_sub(&lg->s.bytes_inherited, obj_size(len));
 	log_settle_locked(lg, f, loc_seg(loc));
 	mutex_unlock(&lg->lock);
 	stat_sub(&lg->s.bytes_live, obj_size(len));

@@ -438,6 +438,7 @@ void log_check(struct log *lg)
 			nr_bad += seg_at(f, seg)->state == SEG_BAD;
 		quire_assert((nr + nr_bad) * SEG_SIZE == stat_read(&lg->s.bytes_file));
 	}
+	quire_assert(live + stat_read(&lg->s.bytes_inherited) == stat_read(&lg->s.bytes_live));
 	for (u32 i = 0; i < STORE_MAX_FILES; i++) {
 		f = &lg->file[i];
 		if (f->kind != FILE_INHERITED)

@@ -243,6 +243,7 @@ static void inherit_own(struct log *lg, struct log_file *f)
 	f->share = lg->share[lg->nr_shares - 1]; /* made last, for us */
 	f->share.alive_rd = -1;
 	f->nr_held = 0;
+	stat_set(&lg->s.bytes_inherited, stat_read(&lg->s.bytes_live));
 	for (u32 seg = 1; xtable_valid(&f->segs, seg); seg++) {
 		struct log_seg *g = seg_at(f, seg);
 

@@ -93,7 +93,8 @@ struct store_ops {
 struct store {
 	const struct store_ops *ops; /* (C) */
 	struct counter64 bytes_file; /* file space held */
-	struct counter64 bytes_live; /* objects inside, headers and padding included */
+	struct counter64 bytes_live; /* objects, headers and padding included */
+	struct counter64 bytes_inherited; /* of those: in files of ancestors, not in ours */
 	struct counter64 nr_objects;
 	struct counter64 nr_reads, nr_writes; /* operations on the device */
 	struct counter64 bytes_read, bytes_written;

@@ -176,6 +176,41 @@ TEST(child_reads_while_parent_reuses)
 }
 
 /* The child lets go of everything but lives: the parent may use the space. */
+/* What a child has in its own file: whether that is worth cleaning is asked of it. */
+static void child_counts(struct store *s)
+{
+	u64 own = 0;
+
+	if (stat_read(&s->bytes_inherited) != stat_read(&s->bytes_live))
+		_exit(1);
+	free_objects(s, all, 500);
+	if (put_new(s, 0, 50))
+		_exit(2);
+	for (u32 i = 0; i < 50; i++)
+		own += obj_size(all[i].len);
+	if (stat_read(&s->bytes_live) - stat_read(&s->bytes_inherited) != own)
+		_exit(3);
+	free_objects(s, all, NR);
+	log_check(log_of(s));
+	_exit(stat_read(&s->bytes_inherited) ? 4 : 0);
+}
+
+TEST(inherited_and_own)
+{
+	struct store *s = open_here();
+	pid_t pid;
+
+	put_all(s, 1000);
+	ASSERT_EQ(stat_read(&s->bytes_inherited), 0u);
+	pid = store_fork(s);
+	ASSERT_OK(pid);
+	if (pid == 0)
+		child_counts(s);
+	ASSERT_EQ(wait_for(pid), 0);
+	expect_all_space(s);
+	close_store(s);
+}
+
 TEST(space_of_a_living_child_comes_back)
 {
 	struct store *s = open_here();
