@@ -25,6 +25,8 @@
 #define BALANCE_ROUNDS 32u
 /* Pause after a round that brought nothing while a fault waits. */
 #define FRUITLESS_NS NSEC_PER_MSEC
+/* Fruitless rounds, with nobody waiting, until refused pages are tried again: 6 s. */
+#define RESCUE_PERIOD 64u
 /* Refused pages tried again at a time: batches of SWAP_CLUSTER_MAX, 8 GiB. */
 #define RESCUE_ROUNDS 65536u
 
@@ -88,6 +90,13 @@ static void rescue_all(struct reclaim *r, struct memcg_id id)
 			return;
 }
 
+/* Each of them costs a system call, and most are locked to stay so. */
+static bool worth_rescue(struct reclaim *r, struct memcg_id id)
+{
+	return r->ops.faults_waiting(r->ops.ctx, id, os_now_ns()) ||
+	       atomic32_fetch_add(&r->unevictable_scan, 1) % RESCUE_PERIOD == 0;
+}
+
 /* One effort for id; pages freed or moved on. */
 static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 goal)
 {
@@ -110,7 +119,8 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
 
 		moved += n > 0 ? (u64)n : 0;
-		rescue_all(r, id);
+		if (worth_rescue(r, id))
+			rescue_all(r, id);
 	}
 	memcg_drain_stock(r->tree, &t->stock);
 	gate_leave(r->gate);
@@ -154,9 +164,11 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 		}
 		stat_add(&r->nr_no_progress, 1);
 		fruitless++;
+		/* Nothing can leave, and nobody needs it: until the next tick. */
+		if (!r->ops.faults_waiting(r->ops.ctx, id, since))
+			return true;
 		/* What there is to take may be in other threads' hands. */
-		if (r->ops.faults_waiting(r->ops.ctx, id, since))
-			os_sleep_ns(FRUITLESS_NS);
+		os_sleep_ns(FRUITLESS_NS);
 	}
 	r->ops.retry_faults(r->ops.ctx, t);
 	if (is_out_of_memory(r, id, since))

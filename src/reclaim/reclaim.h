@@ -57,7 +57,7 @@ struct reclaim {
 	struct atomic32 stop;
 	struct counter64 nr_wakes, nr_rounds, nr_no_progress;
 	struct counter64 nr_no_frames, nr_frames_lost, nr_no_slots, nr_store_refused;
-	struct atomic32 unevictable_scan; /* rounds until refused pages are tried again */
+	struct atomic32 unevictable_scan; /* fruitless rounds with nobody waiting */
 };
 
 /* One reclaim effort. */

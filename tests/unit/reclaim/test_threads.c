@@ -183,3 +183,24 @@ TEST(busy_group_and_another)
 	rig_check(r);
 	rig_destroy(r);
 }
+
+/* A group full of locked memory, in which nobody waits, is left alone. */
+TEST(nothing_can_leave_and_nobody_waits)
+{
+	struct rig *r = rig_create(0, true);
+
+	rig_make(r, 0, 64, RIG_TEXT, RIG_MAPPED);
+	fake_set(&r->e->mm.pager, fake_addr(0), 64, FAKE_PINNED, 0);
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, 64);
+	start_kswapd(r);
+	os_sleep_ns(550 * NSEC_PER_MSEC);
+	atomic32_store(&r->e->reclaim.stop, 1);
+	kswapd_wake(&r->e->reclaim);
+	thread_join(&r->e->kswapd_task.thread);
+	/* One round a tick. */
+	ASSERT_LE(stat_read(&r->e->reclaim.nr_rounds), 12u);
+	fake_set(&r->e->mm.pager, fake_addr(0), 64, 0, FAKE_PINNED);
+	rig_drain_task(r, &r->e->kswapd_task);
+	rig_check(r);
+	rig_destroy(r);
+}
