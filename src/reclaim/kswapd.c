@@ -83,11 +83,14 @@ static void compact_pool(struct reclaim *r)
  * tried again before a group counts as out of memory.  That is no progress in itself:
  * nothing is free yet, and a group full of locked memory would never be out of it.
  */
-static void rescue_all(struct reclaim *r, struct memcg_id id)
+static void rescue_all(struct reclaim *r, struct memcg_id root)
 {
-	for (u32 n = 0; n < RESCUE_ROUNDS; n++)
-		if (!reclaim_rescue_unevictable(r, id, SWAP_CLUSTER_MAX))
-			return;
+	struct memcg_id id = { 0 };
+
+	while ((id = memcg_next(r->tree, root, id)).v)
+		for (u32 n = 0; n < RESCUE_ROUNDS; n++)
+			if (!reclaim_rescue_unevictable(r, id, SWAP_CLUSTER_MAX))
+				break;
 }
 
 /* Each of them costs a system call, and most are locked to stay so. */

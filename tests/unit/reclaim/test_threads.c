@@ -184,6 +184,26 @@ TEST(busy_group_and_another)
 	rig_destroy(r);
 }
 
+/* Pinned when it was tried, free now: found before anybody is told that there is no memory,
+ * also where the limit is a parent's. */
+TEST(no_longer_pinned)
+{
+	struct rig *r = rig_create(0, true);
+
+	rig_make(r, 0, 16, RIG_TEXT, RIG_MAPPED);
+	fake_set(&r->e->mm.pager, fake_addr(0), 16, FAKE_PINNED, 0);
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, 16);
+	start_kswapd(r);
+	while (lruvec_nr(lruvec_of(&r->e->lru, r->c), LRU_UNEVICTABLE) < 16)
+		os_sleep_ns(NSEC_PER_MSEC);
+	fake_set(&r->e->mm.pager, fake_addr(0), 16, 0, FAKE_PINNED);
+	rig_start_threads(r);
+	ASSERT_NOT_NULL(fake_access(&r->e->mm.pager, fake_addr(20), true));
+	ASSERT_EQ(memcg_event_count(r->e->tree, r->p, MEMCG_OOM, true), 0u);
+	stop(r);
+	rig_destroy(r);
+}
+
 /* A group full of locked memory, in which nobody waits, is left alone. */
 TEST(nothing_can_leave_and_nobody_waits)
 {
