@@ -32,7 +32,7 @@
 	X(cancel_steal_ignores_note) /* the same when the fault gives up */                        \
 	X(end_pageout_ignores_note) /* a slot dropped during pageout stays */                      \
 	X(end_pageout_ignores_steal) /* pageout empties the frame a fault copies from */           \
-	X(putback_ignores_steal) /* a page is listed while a fault copies its frame */             \
+	X(end_steal_ignores_list) /* a page put back while its frame was copied stays listed */    \
 	X(putback_ignores_slot_note) /* a slot dropped before its page was listed stays */         \
 	X(unmap_does_not_ask_again) /* an owned page is taken without a look at its pte */         \
 	X(copy_not_compared) /* a page leaves by its clean copy, whatever it holds */              \

@@ -17,6 +17,7 @@
 
 /* A scan that is worth reclaiming for, pages. */
 #define ROOM_WINDOW 8u
+#define ROOM_INACTIVE (8 * READAHEAD_MAX)
 
 /* The scan this fault continues, or the oldest one, begun anew. */
 static struct stream *find_stream(struct fault_ctx *c)
@@ -188,6 +189,9 @@ static void make_room(struct fault_ctx *c, u32 window)
 	struct memcg_id id = objcg_memcg(c->f->tree, c->objcg);
 
 	if (window < ROOM_WINDOW || c->pager_flags || memcg_margin(c->f->tree, id) >= window)
+		return;
+	/* In a small group what reclaim finds is the page that was just brought in. */
+	if (lruvec_nr(lruvec_of(c->f->lru, id), LRU_INACTIVE) < ROOM_INACTIVE)
 		return;
 	(void)fault_reclaim(c->f, c->t, id);
 }

@@ -94,7 +94,7 @@ void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_
 	flags = where_flags(slot->where);
 	set_flags(slot, 0, SLOT_STEAL);
 	/* Pageout failed and has put the page back: as if it had been there at first. */
-	if (!(flags & (SLOT_DEAD | SLOT_BUSY)))
+	if (!(flags & (SLOT_DEAD | SLOT_BUSY)) && !MUTANT(end_steal_ignores_list))
 		listed = page_isolate(page_at(&s->mm->pages, page));
 	if (!(flags & SLOT_DEAD || listed) || MUTANT(end_steal_ignores_note)) {
 		/* Pageout is not done with the frame: it frees everything. */
@@ -185,58 +185,29 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
 	return PAGEOUT_DONE;
 }
 
-/* Ours again, when somebody left a note or copies from the frame: from the putback on
- * the page is anybody's, so look first whether the slot still names it. */
-static bool reclaim_putback(struct swap *s, struct slot_id slot_id, struct page_id id)
-{
-	struct page *page = page_at(&s->mm->pages, id);
-	struct slot *slot = slot_at(s, slot_id);
-	u32 flags = MUTANT(putback_ignores_slot_note) ? 0 : SLOT_DEAD;
-	bool mine;
-
-	if (!MUTANT(putback_ignores_steal))
-		flags |= SLOT_STEAL;
-	slot_lock(s, slot_id);
-	mine = where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == id.v &&
-	       where_flags(slot->where) & flags && page_isolate(page);
-	slot_unlock(s, slot_id);
-	if (mine)
-		lru_del(s->lru, id);
-	return mine;
-}
-
-/*
- * A fault that found the flag clear while this page was on its way back to a list copies
- * from the frame and leaves the rest to the owner; nobody would be that once the page is
- * listed.  So it is taken off again, and left to the fault as pageout leaves it.
- */
 void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id id, bool tail)
 {
-	struct slot_id slot_id = { page_at(&s->mm->pages, id)->slot };
+	struct page *page = page_at(&s->mm->pages, id);
+	struct slot_id slot_id = { page->slot };
 	struct slot *slot = slot_at(s, slot_id);
+	bool alive = lru_putback(s->lru, id, tail);
 
-	for (;;) {
-		bool alive = lru_putback(s->lru, id, tail);
-
-		quire_assert(alive); /* notes for a page in a frame are left on its slot */
-		if (!reclaim_putback(s, slot_id, id))
-			return;
-		slot_lock(s, slot_id);
-		if (where_flags(slot->where) & SLOT_DEAD) {
-			set_flags(slot, 0, SLOT_DEAD);
-			memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
-				       MEMCG_STAT_SWAPCACHED, -1);
-			slot_free_unlock(s, cache, slot_id);
-			swap_cache_free_page(s, NULL, id);
-			return;
-		}
-		if (where_flags(slot->where) & SLOT_STEAL) {
-			set_flags(slot, SLOT_DEAD, 0);
-			slot_unlock(s, slot_id);
-			return;
-		}
-		slot_unlock(s, slot_id); /* the copying fault gave up: listed again */
+	quire_assert(alive); /* notes for a page in a frame are left on its slot */
+	slot_lock(s, slot_id);
+	/* From the putback on the page is anybody's: look whether the slot still
+	 * names it, and whether a note was left while its flag was clear. */
+	if (where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == id.v &&
+	    (where_flags(slot->where) & SLOT_DEAD) && !MUTANT(putback_ignores_slot_note) &&
+	    page_isolate(page)) {
+		set_flags(slot, 0, SLOT_DEAD);
+		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
+			       -1);
+		slot_free_unlock(s, cache, slot_id);
+		lru_del(s->lru, id);
+		swap_cache_free_page(s, NULL, id);
+		return;
 	}
+	slot_unlock(s, slot_id);
 }
 
 void swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page)

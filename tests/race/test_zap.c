@@ -276,7 +276,7 @@ RACE(J2_refused_soft_fault_and_pageout, .setup = in_frame,
      .body = { soft_fault_refused_once, pageout }, .preemptions = 2)
 RACE(J2_refused_fault_and_refused_pageout, .setup = in_frame,
      .body = { fault_refused_once, pageout_refused }, .preemptions = 2,
-     .mutants = { MUTANT_cancel_steal_ignores_note, MUTANT_putback_ignores_steal })
+     .mutants = { MUTANT_cancel_steal_ignores_note, MUTANT_end_steal_ignores_list })
 RACE(J2_fault_and_pageout_to_store, .setup = noise_in_frame, .body = { read_0, pageout },
      .preemptions = 2)
 RACE(I3_zap_and_pageout_to_store, .setup = noise_in_frame, .body = { zap, pageout },

@@ -133,9 +133,9 @@ TEST(waiting_in_two_groups)
 	rig_make(r, 0, 4, RIG_TEXT, RIG_MAPPED);
 	rig_drain(r, 0);
 	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, 4);
-	fault_defer(&r->e->fault, 0, fake_addr(10), r->c);
-	fault_defer(&r->e->fault, 0, fake_addr(11), r->c);
-	fault_defer(&r->e->fault, 0, fake_addr(100), r->d);
+	fault_defer(&r->e->fault, 0, fake_addr(10), 0, r->c);
+	fault_defer(&r->e->fault, 0, fake_addr(11), 0, r->c);
+	fault_defer(&r->e->fault, 0, fake_addr(100), 0, r->d);
 	fault_retry_waiting(&r->e->fault, &r->task[0]);
 	ASSERT_TRUE(present(100));
 	ASSERT_EQ(fault_nr_waiting(&r->e->fault, r->p, UINT64_MAX), 2u);
@@ -156,7 +156,7 @@ static int forget_in_child(void)
 	fault_forget_waiting(f);
 	if (fault_nr_waiting(f, r->p, UINT64_MAX) || f->wait_timer.nr)
 		return 1;
-	fault_defer(f, 0, fake_addr(0), r->p);
+	fault_defer(f, 0, fake_addr(0), 0, r->p);
 	return fault_nr_waiting(f, r->p, UINT64_MAX) != 1;
 }
 
@@ -166,7 +166,7 @@ TEST(child_forgets_who_waits)
 	pid_t pid;
 
 	r = rig_create(0, true);
-	fault_defer(&r->e->fault, 0, fake_addr(0), r->p);
+	fault_defer(&r->e->fault, 0, fake_addr(0), 0, r->p);
 	fault_wake_later(&r->e->fault, 0, fake_addr(1), NSEC_PER_SEC);
 	mutex_lock(&r->e->fault.wait_lock);
 	pid = fork();
