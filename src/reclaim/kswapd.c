@@ -68,16 +68,6 @@ long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, 
 	return zswap_writeback(r->zswap, id, nr, t->buf);
 }
 
-/* Sparse blocks of the pool back to the OS when they are worth it. */
-static void compact_pool(struct reclaim *r)
-{
-	struct zspool *pool = r->zswap->pool;
-	u64 gain = zspool_compactable(pool);
-
-	if (gain > MIB && gain > zspool_bytes(pool) / 8)
-		zs_compact(pool, 256);
-}
-
 /*
  * What was refused once may be taken now (no longer locked or pinned), so all of it is
  * tried again before a group counts as out of memory.  That is no progress in itself:
@@ -116,7 +106,7 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 		event_signal(&r->trim);
 	gate_enter(r->gate);
 	reclaim_memcg(r, t, &sc);
-	compact_pool(r);
+	zs_compact_sparse(r->zswap->pool);
 	if (!sc.nr_reclaimed && !moved) {
 		/* Lists are empty or refused: the pool itself is what is left. */
 		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);

@@ -636,6 +636,14 @@ u64 zs_compact(struct zspool *pool, u32 max_objects)
 	return freed;
 }
 
+void zs_compact_sparse(struct zspool *pool)
+{
+	u64 gain = zspool_compactable(pool);
+
+	if (gain > MIB && gain > zspool_bytes(pool) / 8)
+		(void)zs_compact(pool, 256);
+}
+
 /* ---- figures --------------------------------------------------------------- */
 
 u64 zspool_bytes(const struct zspool *pool)
@@ -655,6 +663,11 @@ u64 zspool_object_bytes(const struct zspool *pool)
 u64 zspool_nr_objects(const struct zspool *pool)
 {
 	return stat_read(&pool->handles.nr_live);
+}
+
+u64 zspool_nr_moved(const struct zspool *pool)
+{
+	return stat_read(&pool->nr_compacted);
 }
 
 u64 zspool_compactable(const struct zspool *pool)

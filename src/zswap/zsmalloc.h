@@ -41,10 +41,15 @@ u32 zs_charged_size(struct zspool *pool, u32 len);
  */
 u64 zs_compact(struct zspool *pool, u32 max_objects);
 
+/* The same, one step, when what it could give back is worth it. */
+void zs_compact_sparse(struct zspool *pool);
+
 /* Bytes of pool pages held / of objects inside at class size / number of objects. */
 u64 zspool_bytes(const struct zspool *pool);
 u64 zspool_object_bytes(const struct zspool *pool);
 u64 zspool_nr_objects(const struct zspool *pool);
+/* Objects moved so far. */
+u64 zspool_nr_moved(const struct zspool *pool);
 /* Bytes that zs_compact() could give back at best: its trigger. */
 u64 zspool_compactable(const struct zspool *pool);
 /* Every class's lists, counts and free maps agree; aborts otherwise. */
