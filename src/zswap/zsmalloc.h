@@ -2,7 +2,7 @@
 /*
  * zsmalloc.h - the allocator of compressed objects (kernel: zsmalloc).
  *
- * Size classes of 32..4096 bytes in zspages of up to 8 contiguous pages; a
+ * Size classes of 32..4096 bytes in zspages of up to 16 contiguous pages; a
  * handle is an index that survives compaction, so holders never see objects
  * move.  Content is copied in and out under the class lock.  Empty blocks go
  * back to the OS.  Lock ranks: ZS_CLASS, below it SLAB.

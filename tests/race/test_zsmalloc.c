@@ -4,8 +4,9 @@
  */
 #include "race.h"
 
-#define LEN 2000u /* two to a zspage */
+#define LEN 3900u
 #define NR_OBJECTS 8u
+#define EVERY 16u /* a zspage of such objects; sparse() leaves one in each */
 
 static struct zs_handle handle[NR_OBJECTS];
 static u8 wanted[PAGE_SIZE], found[PAGE_SIZE];
@@ -37,14 +38,22 @@ static void load_and_compare(u32 i)
 	quire_assert(!memcmp(found, wanted, LEN));
 }
 
-/* Zspages with one object each in use: compaction has everything to do. */
+/* Zspages with one object each, those of even number: compaction has everything to do. */
 static void sparse(void)
 {
-	for (u32 i = 0; i < NR_OBJECTS; i++)
-		store(i);
-	for (u32 i = 1; i < NR_OBJECTS; i += 2)
-		drop(i);
-	quire_assert(zspool_compactable(pool()));
+	struct zs_handle extra[NR_OBJECTS / 2 * EVERY];
+	int err = 0;
+
+	for (u32 i = 0; i < ARRAY_SIZE(extra); i++) {
+		if (i % EVERY == 0)
+			store(i / EVERY * 2);
+		else
+			err |= zs_store(pool(), wanted, LEN, &extra[i]);
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(extra); i++)
+		if (i % EVERY)
+			zs_free(pool(), extra[i], LEN);
+	quire_assert(!err && zspool_compactable(pool()));
 }
 
 static void empty_pool(void)

@@ -182,8 +182,10 @@ TEST(compaction_gives_memory_back)
 	gain = zspool_compactable(pool);
 	ASSERT_GT(gain, before / 2);
 	freed = zs_compact(pool, UINT32_MAX);
-	ASSERT_EQ(freed, gain);
-	ASSERT_EQ(zspool_bytes(pool), before - freed);
+	/* The last zspage of a class is smaller than a full one. */
+	ASSERT_LE(freed, gain);
+	ASSERT_GT(freed, gain * 9 / 10);
+	ASSERT_LE(zspool_bytes(pool), before - freed + 64 * KIB);
 	ASSERT_EQ(zspool_compactable(pool), 0ull);
 	zspool_check(pool);
 	for (u32 i = 0; i < NR_OBJECTS; i += 4)
@@ -342,7 +344,7 @@ TEST(overhead_is_small)
 	       (unsigned long long)payload / NR,
 	       100.0 * (double)(zspool_bytes(pool) - payload) / (double)payload,
 	       (double)(stat_read(&meta.bytes) - meta0) / NR);
-	ASSERT_LT(zspool_bytes(pool), payload * 106 / 100);
+	ASSERT_LT(zspool_bytes(pool), payload * 103 / 100);
 	/* 4 bytes a handle, 24 bytes a zspage; 256 KiB steps of the tables */
 	ASSERT_LT(stat_read(&meta.bytes) - meta0, (u64)NR * 9 + 512 * KIB);
 	fmt_init(&f, text, sizeof(text));
