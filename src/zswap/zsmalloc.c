@@ -59,6 +59,16 @@
 #define ZS_FULL (ZS_GROUPS - 1)
 #define ZS_COMPACT_BATCH 32u /* objects moved under one hold of a class lock */
 
+/*
+ * A pool is compacted when one part in so many could be given back.  A page that
+ * compaction brings costs under 2 us, one that compression brings some 20.  While
+ * pages come and go at random that is 0.1 moves a page that comes, and 0.2 with half
+ * the share: then it costs what it brings.
+ */
+#define COMPACT_SHARE 64u
+#define COMPACT_MIN (128 * KIB)
+#define COMPACT_STEP 128u /* objects, between two batches of reclaim */
+
 #define BLOCK_SIZE (ZS_MAX_PAGES * PAGE_SIZE)
 #define BLOCK_STEP (2 * MIB) /* address space made accessible at once */
 #define MAX_BLOCKS (1u << 24)
@@ -665,8 +675,8 @@ void zs_compact_sparse(struct zspool *pool)
 {
 	u64 gain = zspool_compactable(pool);
 
-	if (gain > MIB && gain > zspool_bytes(pool) / 8)
-		(void)zs_compact(pool, 256);
+	if (gain > COMPACT_MIN && gain > zspool_bytes(pool) / COMPACT_SHARE)
+		(void)zs_compact(pool, COMPACT_STEP);
 }
 
 /* ---- figures --------------------------------------------------------------- */
