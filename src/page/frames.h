@@ -30,7 +30,7 @@ struct frames {
 	u32 nr_frames; /* (C) */
 	struct mutex lock;
 	u64 *bitmap; /* (L) 1: handed out */
-	u32 cursor; /* (L) word where the next search starts */
+	u32 cursor; /* (L) word where the next search starts, modulo the window */
 	u32 warm[FRAMES_WARM_MAX]; /* (L) a stack */
 	struct atomic32 nr_warm; /* changed under the lock */
 	struct atomic32 nr_used;

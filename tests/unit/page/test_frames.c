@@ -104,6 +104,27 @@ TEST(best_of_fragments)
 	teardown();
 }
 
+/* What is little used stays together: each 2 MiB touched are a page of page tables. */
+TEST(few_frames_stay_together)
+{
+	u32 first[4], n[4] = { 0 }, highest = 0;
+
+	setup(4096);
+	for (u32 i = 0; i < 20000; i++) {
+		u32 k = i % 4;
+
+		if (n[k])
+			frames_put_empty(&frames, first[k], n[k]);
+		n[k] = frames_alloc(&frames, FRAME_RUN_MAX, &first[k]);
+		ASSERT_EQ(n[k], FRAME_RUN_MAX);
+		highest = max_of(highest, first[k] + n[k]);
+	}
+	ASSERT_LE(highest, 2048u + 4 * 4 * FRAME_RUN_MAX);
+	for (u32 k = 0; k < 4; k++)
+		frames_put_empty(&frames, first[k], n[k]);
+	teardown();
+}
+
 TEST(put_empties_where_enough_are_warm)
 {
 	u32 first, warm[FRAMES_WARM_MAX];
