@@ -41,7 +41,7 @@ need:
 
 .PHONY: setup
 setup:
-	@dev/lib/packages install build test programs
+	@dev/lib/packages install build optional test programs
 
 .PHONY: configure
 configure: need

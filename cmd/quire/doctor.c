@@ -194,7 +194,7 @@ static void check_rlimit(struct doctor *d, int which, const char *name, const ch
 	char text[16];
 	struct rlimit rl;
 
-	if (getrlimit((__rlimit_resource_t)which, &rl) < 0)
+	if (getrlimit(which, &rl) < 0)
 		return;
 	if (rl.rlim_cur == RLIM_INFINITY)
 		say(d, OK, name, NULL, "unlimited");
