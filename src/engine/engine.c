@@ -14,7 +14,6 @@
 #include "base/os.h"
 
 #define MAX_PAGES (1u << 27) /* 512 GiB resident */
-#define POOL_MAX (64 * GIB)
 
 /* ---- upcalls of reclaim ----------------------------------------------------------- */
 
@@ -119,9 +118,10 @@ static int init_data_plane(struct engine *e)
 		err = lru_init(&e->lru, mm, e->tree);
 	if (!err)
 		err = swap_init(&e->swap, mm, e->tree, &e->lru, &e->zswap.swap_ops);
-	if (!err)
-		err = zswap_init(&e->zswap, &e->swap, e->tree, &e->lru, &mm->meta,
-				 !(e->flags & ENGINE_NO_ZSWAP), POOL_MAX);
+	zswap_init(&e->zswap, &e->swap, e->tree, &e->lru, !(e->flags & ENGINE_NO_ZSWAP));
+	/* A program that fits should not pay for it: 9 page faults, 30 us of arithmetic. */
+	if (!err && !(e->flags & ENGINE_LAZY))
+		err = zswap_open_pool(&e->zswap, &mm->meta, POOL_MAX);
 	return err;
 }
 
@@ -344,5 +344,6 @@ void engine_check(struct engine *e)
 {
 	region_check(&e->mm.regions);
 	lru_check(&e->lru);
-	zspool_check(e->zswap.pool);
+	if (e->zswap.pool)
+		zspool_check(e->zswap.pool);
 }

@@ -25,6 +25,7 @@ enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAIL
 #define REQUEST_TEXT (16 * KIB)
 #define NR_WATCHES 64
 #define NR_CALLBACKS 64
+#define POOL_MAX (64 * GIB)
 #define WATCHDOG_TICKS 300 /* of 100 ms: a fault older than this ends the process */
 
 enum request_op {

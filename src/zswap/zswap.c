@@ -89,8 +89,8 @@ static void invalidate(void *ctx, struct slot_id id, struct slot *slot)
 	memcg_zswap_uncharge(z->tree, o, zs_charged_size(z->pool, len));
 }
 
-int zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree, struct lru *lru,
-	       struct meta *meta, bool pool_enabled, u64 pool_max)
+void zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree, struct lru *lru,
+		bool pool_enabled)
 {
 	z->swap = swap;
 	z->tree = tree;
@@ -98,7 +98,11 @@ int zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree, stru
 	z->pool_enabled = pool_enabled;
 	z->swap_ops.invalidate = invalidate;
 	z->swap_ops.ctx = z;
-	return zspool_create(meta, pool_max, &z->pool);
+}
+
+int zswap_open_pool(struct zswap *z, struct meta *meta, u64 pool_max)
+{
+	return z->pool ? 0 : zspool_create(meta, pool_max, &z->pool);
 }
 
 void zswap_exit(struct zswap *z)
@@ -307,5 +311,6 @@ void zswap_to_text(struct zswap *z, struct fmt *out)
 		(unsigned long long)stat_read(&z->nr_wb_stale),
 		(unsigned long long)stat_read(&z->nr_wb_error),
 		(unsigned long long)stat_read(&z->nr_hash_mismatch));
-	zspool_to_text(z->pool, out);
+	if (z->pool)
+		zspool_to_text(z->pool, out);
 }

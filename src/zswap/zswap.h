@@ -27,7 +27,7 @@ struct zswap {
 	struct swap *swap; /* (C) */
 	struct memcg_tree *tree; /* (C) */
 	struct lru *lru; /* (C) */
-	struct zspool *pool; /* (C) */
+	struct zspool *pool; /* (C) from zswap_open_pool() on, which no other thread sees */
 	struct atomic64 store; /* struct store *, set once when it is opened; 0: none */
 	struct swap_ops swap_ops; /* (C) what swap/ calls back */
 	bool pool_enabled; /* (C) */
@@ -42,9 +42,10 @@ static inline struct store *zswap_backing(const struct zswap *z)
 	return (struct store *)atomic64_load(&z->store);
 }
 
-int QUIRE_MUST_CHECK zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree,
-				struct lru *lru, struct meta *meta, bool pool_enabled,
-				u64 pool_max);
+void zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree, struct lru *lru,
+		bool pool_enabled);
+/* The pool, before the first page leaves.  Nothing to do when it is there. */
+int QUIRE_MUST_CHECK zswap_open_pool(struct zswap *z, struct meta *meta, u64 pool_max);
 void zswap_exit(struct zswap *z);
 
 /*
