@@ -292,13 +292,23 @@ static bool touched(const void *addr, size_t len, void **ret_start, size_t *ret_
 	return len && end > start && manages(*ret_start, *ret_len);
 }
 
+/* What was never touched is filled by faults of this thread, as far as it goes. */
+static int lock_and_fill(void *start, size_t len)
+{
+	int err = engine_lock(preload.e, start, len, 0);
+
+	if (!err)
+		os_madvise(start, len, MADV_POPULATE_READ);
+	return (int)result(err);
+}
+
 EXPORT int mlock(const void *addr, size_t len)
 {
 	void *start;
 	size_t bytes;
 
 	if (touched(addr, len, &start, &bytes))
-		return (int)result(engine_lock(preload.e, start, bytes, 0));
+		return lock_and_fill(start, bytes);
 	return (int)result(os_syscall(SYS_mlock, addr, len, 0));
 }
 
@@ -308,7 +318,8 @@ EXPORT int mlock2(const void *addr, size_t len, unsigned int flags)
 	size_t bytes;
 
 	if (!(flags & ~(unsigned int)MLOCK_ONFAULT) && touched(addr, len, &start, &bytes))
-		return (int)result(engine_lock(preload.e, start, bytes, (int)flags));
+		return flags ? (int)result(engine_lock(preload.e, start, bytes, (int)flags)) :
+			       lock_and_fill(start, bytes);
 	return (int)result(os_syscall(SYS_mlock2, addr, len, flags));
 }
 
@@ -325,7 +336,7 @@ EXPORT int munlock(const void *addr, size_t len)
 /*
  * Never passed on: MCL_FUTURE would populate every sparse mapping to come, and the
  * limit would be a promise nobody can keep (findings 26).  What is managed now is
- * locked; that may be -ENOMEM.
+ * locked, touched or not, and that may be -ENOMEM.
  */
 EXPORT int mlockall(int flags)
 {

@@ -7,8 +7,10 @@
  * so that a call that stops at an error has done what the kernel's would have done.
  * Threads and locks as in aspace.c.
  *
- * mlock(2) does not nest: it is a flag of the region, which reclaim obeys.  Pins of
- * the API nest and are counted in the ptes.
+ * mlock(2) does not nest: it is a flag of the region, which reclaim obeys.  What may
+ * be locked is bounded as by RLIMIT_MEMLOCK, by address space and not by what is
+ * touched: a program hears of a limit from the call, not from the OOM policy later.
+ * Pins of the API nest and are counted in the ptes.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -168,6 +170,49 @@ s64 aspace_advise(struct engine *e, u64 addr, u64 len, int advice)
 
 /* ---- mlock ---------------------------------------------------------------------------- */
 
+void aspace_tell_locked(struct engine *e)
+{
+	u64 now = atomic64_peek(&e->mm.regions.locked) >> PAGE_SHIFT;
+	u64 told = atomic64_xchg(&e->told_locked, now);
+
+	memcg_stat_add(e->tree, e->home_objcg, MEMCG_STAT_MLOCKED, (s64)(now - told));
+}
+
+/* Pages of group id that cannot leave, this process's locked memory told or not. */
+static u64 unpageable(struct engine *e, struct memcg_id id)
+{
+	return memcg_stat_read(e->tree, id, MEMCG_STAT_MLOCKED) +
+	       memcg_stat_read(e->tree, id, MEMCG_STAT_UNMANAGED) +
+	       memcg_stat_read(e->tree, id, MEMCG_STAT_KERNEL);
+}
+
+bool aspace_may_lock(struct engine *e, u64 more)
+{
+	aspace_tell_locked(e);
+	for (struct memcg_id id = e->home; id.v; id = memcg_parent(e->tree, id)) {
+		u64 limit = memcg_limit(e->tree, id, COUNTER_MEMORY);
+
+		if (limit == PAGE_COUNTER_MAX)
+			continue;
+		if ((unpageable(e, id) << PAGE_SHIFT) + more <= engine_most_of(limit << PAGE_SHIFT))
+			continue;
+		memcg_stat_add(e->tree, e->home_objcg, MEMCG_STAT_MLOCK_REFUSED, 1);
+		return false;
+	}
+	return true;
+}
+
+static u64 unlocked_bytes(struct engine *e, u64 start, u64 end)
+{
+	u64 bytes = 0;
+	struct region r;
+
+	for (u64 at = start; region_next(&e->mm.regions, at, &r) && r.start < end; at = r.end)
+		if (!(r.flags & REGION_LOCKED))
+			bytes += min_of(r.end, end) - max_of(r.start, start);
+	return bytes;
+}
+
 static s64 lock_gap(struct walk *w, u64 start, u64 end)
 {
 	/* A hole ends the kernel's walk, so it ends ours. */
@@ -205,8 +250,13 @@ s64 aspace_lock(struct engine *e, u64 addr, u64 len, int flags)
 			  .part = lock_part,
 			  .gap = lock_gap,
 			  .arg = flags & ~ENGINE_MANAGED_ONLY };
-	s64 err = walk_range(&w);
+	u64 more = unlocked_bytes(e, addr, addr + len);
+	s64 err;
 
+	if (more && !aspace_may_lock(e, more))
+		return -ENOMEM;
+	err = walk_range(&w);
+	aspace_tell_locked(e);
 	return err == -EAGAIN ? -ENOMEM : err;
 }
 
@@ -242,6 +292,7 @@ s64 aspace_unlock(struct engine *e, u64 addr, u64 len, int flags)
 			  .gap = unlock_gap };
 	s64 err = walk_range(&w);
 
+	aspace_tell_locked(e);
 	return err == -EAGAIN ? -ENOMEM : err;
 }
 

@@ -350,11 +350,16 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 			   .flags = flags,
 			   .to = new_addr,
 			   .kept = min_of(old_len, new_len) };
+	struct region last;
 	bool all;
 	u32 nr;
 	s64 err;
 
 	m.managed = region_overlaps(&e->mm.regions, old, old + old_len);
+	/* Of locked memory more: the kernel's answer where RLIMIT_MEMLOCK is reached. */
+	if (new_len > old_len && region_find(&e->mm.regions, old + old_len - 1, &last) &&
+	    (last.flags & REGION_LOCKED) && !aspace_may_lock(e, new_len - old_len))
+		return -EAGAIN;
 	all = count_parts(e, &m, &nr);
 	/* Two mappings at least; the kernel would move the first and then find out. */
 	if (m.managed && !all)

@@ -121,8 +121,9 @@ int QUIRE_MUST_CHECK engine_madvise(struct engine *e, void *addr, size_t len, in
 int QUIRE_MUST_CHECK engine_discard(struct engine *e, void *addr, size_t len);
 int QUIRE_MUST_CHECK engine_set_dontfork(struct engine *e, void *addr, size_t len, bool dontfork);
 /*
- * mlock2(2), munlock(2): does not nest.  -ENOMEM: a hole, or over the limit, then the
- * part that did not fit is not locked.
+ * mlock2(2), munlock(2): does not nest.  -ENOMEM: a hole, or more than the limit of the
+ * home group or of one above it can spare (nothing is locked then), or more than could
+ * be paged in (that part is not locked).
  */
 int QUIRE_MUST_CHECK engine_lock(struct engine *e, void *addr, size_t len, int flags);
 int QUIRE_MUST_CHECK engine_unlock(struct engine *e, void *addr, size_t len, int flags);

@@ -145,6 +145,7 @@ struct engine {
 	u64 nr_ticks; /* (ticker) */
 	struct placement placement; /* (ticker) */
 	struct atomic64 map_cursor; /* next queue for a new range */
+	struct atomic64 told_locked; /* what MEMCG_STAT_MLOCKED has of us */
 
 	/* fork: descriptors received for the child, in the program's table */
 	int fork_fd[1 + 2 * STORE_MAX_FILES];
@@ -183,6 +184,9 @@ _Noreturn void engine_fatal(void *ctx, const char *reason);
  */
 void engine_passive_enter(struct engine *e);
 void engine_passive_leave(struct engine *e);
+/* Of a limit in bytes, what a program may fill before it needs paging: the rest is for
+ * what nobody has counted yet. */
+u64 engine_most_of(u64 limit);
 /* Could what is mapped, and `more` bytes, exceed the limit? */
 bool engine_must_start(struct engine *e, u64 more);
 /* Passive: start if so. */
@@ -201,6 +205,10 @@ s64 aspace_release(struct engine *e, u64 addr, u64 len);
 s64 aspace_advise(struct engine *e, u64 addr, u64 len, int advice);
 s64 aspace_lock(struct engine *e, u64 addr, u64 len, int flags);
 s64 aspace_unlock(struct engine *e, u64 addr, u64 len, int flags);
+/* May so many bytes more be locked?  No is counted. */
+bool aspace_may_lock(struct engine *e, u64 more);
+/* MEMCG_STAT_MLOCKED is what the regions say. */
+void aspace_tell_locked(struct engine *e);
 s64 aspace_pin(struct engine *e, u64 addr, u64 len, bool pin);
 
 /* What both share. */

@@ -249,6 +249,11 @@ int engine_start(struct engine *e)
 	return err;
 }
 
+u64 engine_most_of(u64 limit)
+{
+	return limit - limit / 8 > 2 * MIB ? limit - limit / 8 - 2 * MIB : 0;
+}
+
 /* Bytes above which the engine must run: the smallest limit that applies, less
  * what a program needs outside managed memory before anybody counts it. */
 static u64 start_threshold(struct engine *e)
@@ -259,10 +264,7 @@ static u64 start_threshold(struct engine *e)
 		limit = min_of(limit, memcg_limit(e->tree, id, COUNTER_MEMORY));
 		limit = min_of(limit, memcg_high(e->tree, id, COUNTER_MEMORY));
 	}
-	if (limit == PAGE_COUNTER_MAX)
-		return UINT64_MAX;
-	limit <<= PAGE_SHIFT;
-	return limit - limit / 8 > 2 * MIB ? limit - limit / 8 - 2 * MIB : 0;
+	return limit == PAGE_COUNTER_MAX ? UINT64_MAX : engine_most_of(limit << PAGE_SHIFT);
 }
 
 bool engine_must_start(struct engine *e, u64 more)

@@ -147,6 +147,7 @@ void ticker_main(struct thread *self)
 			e->nr_ticks++;
 			next_tick = now + TICK_NS;
 			record_member(e);
+			aspace_tell_locked(e);
 			watch_faults(e, now, &late_ticks);
 		}
 		event_wait(&e->fault.timer_wake, seq,

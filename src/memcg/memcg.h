@@ -63,6 +63,7 @@ enum memcg_stat {
 	MEMCG_STAT_SWAPCACHED, /* gauge, pages: resident with a slot */
 	MEMCG_STAT_INACTIVE_ANON, /* gauge, pages on the list */
 	MEMCG_STAT_ACTIVE_ANON,
+	MEMCG_STAT_MLOCKED, /* gauge, pages of address space that mlock(2) keeps resident */
 	MEMCG_STAT_UNEVICTABLE,
 	MEMCG_STAT_PGFAULT,
 	MEMCG_STAT_PGMAJFAULT, /* had to read or decompress */
@@ -98,6 +99,7 @@ enum memcg_stat {
 	MEMCG_STAT_THROTTLED_NS, /* memory.high sleep handed out */
 	MEMCG_STAT_STALL_NS, /* faults that waited for reclaim */
 	MEMCG_STAT_SWAP_STALE_HANDOFF, /* slots freed by the lock holder's note */
+	MEMCG_STAT_MLOCK_REFUSED, /* mlock(2) of more than the limit can spare */
 	MEMCG_NR_STATS,
 };
 

@@ -160,6 +160,10 @@ static const struct vmstat_item items[] = {
 	LINE("stall_usec", USEC, STALL_NS, "time faults waited for reclaim"),
 	LINE("swap_stale_handoff", COUNT, SWAP_STALE_HANDOFF,
 	     "slots freed by a lock holder because the last user could not wait"),
+	LINE("mlocked", PAGES, MLOCKED,
+	     "address space that mlock(2) keeps resident, touched or not; sampled"),
+	LINE("mlock_refused", COUNT, MLOCK_REFUSED,
+	     "calls of mlock(2) and its kind that asked for more than the limit can spare"),
 };
 
 const struct vmstat_item *vmstat_item(u32 n)

@@ -156,6 +156,19 @@ static void try_merge(struct region_table *t, u32 i)
 	remove_at(t, i + 1);
 }
 
+/* The array has gained r (sign 1), or lost it (-1). */
+static void count_locked(struct region_table *t, const struct region *r, s64 sign)
+{
+	if (r->flags & REGION_LOCKED)
+		atomic64_fetch_add(&t->locked, (u64)sign * (r->end - r->start));
+}
+
+static void count(struct region_table *t, const struct region *r, s64 sign)
+{
+	atomic64_fetch_add(&t->bytes, (u64)sign * (r->end - r->start));
+	count_locked(t, r, sign);
+}
+
 int region_add(struct region_table *t, const struct region *r)
 {
 	u32 i;
@@ -175,7 +188,7 @@ int region_add(struct region_table *t, const struct region *r)
 		if (i)
 			try_merge(t, i - 1);
 		write_end(t);
-		atomic64_fetch_add(&t->bytes, r->end - r->start);
+		count(t, r, 1);
 	}
 	mutex_unlock(&t->lock);
 	return err;
@@ -203,10 +216,9 @@ static void split_at(struct region_table *t, u64 at)
 	insert_at(t, i + 1, &upper);
 }
 
-/* Take out what lies in [start, end); bytes gone.  Room for the splits is there. */
-static u64 cut(struct region_table *t, u64 start, u64 end)
+/* Take out what lies in [start, end).  Room for the splits is there. */
+static void cut(struct region_table *t, u64 start, u64 end)
 {
-	u64 gone = 0;
 	u32 i;
 
 	write_begin(t);
@@ -214,11 +226,10 @@ static u64 cut(struct region_table *t, u64 start, u64 end)
 	split_at(t, end);
 	i = lower_bound(t, atomic32_peek(&t->nr), start);
 	while (i < atomic32_peek(&t->nr) && t->array[i].start < end) {
-		gone += t->array[i].end - t->array[i].start;
+		count(t, &t->array[i], -1);
 		remove_at(t, i);
 	}
 	write_end(t);
-	return gone;
 }
 
 int region_cut(struct region_table *t, u64 start, u64 end)
@@ -228,7 +239,7 @@ int region_cut(struct region_table *t, u64 start, u64 end)
 	mutex_lock(&t->lock);
 	err = ensure_room(t, splits_at(t, start) + splits_at(t, end));
 	if (!err)
-		atomic64_fetch_sub(&t->bytes, cut(t, start, end));
+		cut(t, start, end);
 	mutex_unlock(&t->lock);
 	return err;
 }
@@ -244,9 +255,11 @@ static void change_parts(struct region_table *t, u64 start, u64 end, u16 set, u1
 	split_at(t, end);
 	first = lower_bound(t, atomic32_peek(&t->nr), start);
 	for (i = first; i < atomic32_peek(&t->nr) && t->array[i].start < end; i++) {
+		count_locked(t, &t->array[i], -1);
 		t->array[i].flags = (u16)((t->array[i].flags | set) & ~clear);
 		if (o.v)
 			t->array[i].objcg = o;
+		count_locked(t, &t->array[i], 1);
 	}
 	/* Downwards, so that indices stay valid while elements vanish. */
 	while (i-- > first)
@@ -281,7 +294,7 @@ int region_set_objcg(struct region_table *t, u64 start, u64 end, struct objcg_id
 void region_check(const struct region_table *t)
 {
 	u32 nr = atomic32_peek(&t->nr);
-	u64 bytes = 0;
+	u64 bytes = 0, locked = 0;
 
 	for (u32 i = 0; i < nr; i++) {
 		const struct region *r = &t->array[i];
@@ -291,8 +304,10 @@ void region_check(const struct region_table *t)
 		quire_assert(i == 0 || t->array[i - 1].end <= r->start);
 		quire_assert(i == 0 || !mergeable(&t->array[i - 1], r));
 		bytes += r->end - r->start;
+		locked += r->flags & REGION_LOCKED ? r->end - r->start : 0;
 	}
 	quire_assert(bytes == atomic64_peek(&t->bytes));
+	quire_assert(locked == atomic64_peek(&t->locked));
 }
 
 void region_table_to_text(const struct region_table *t, struct fmt *out)

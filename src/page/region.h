@@ -42,6 +42,7 @@ struct region_table {
 	struct region *array; /* (seq) sorted by start */
 	struct xtable memory; /* its committed memory */
 	struct atomic64 bytes; /* managed address space */
+	struct atomic64 locked; /* of them, REGION_LOCKED */
 };
 
 int QUIRE_MUST_CHECK region_table_init(struct region_table *t, struct meta *meta);

@@ -10,7 +10,7 @@ set -uo pipefail
 root=${QUIRE_ROOT:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=${QUIRE_BUILD:-$root/build}
 program=$build/tests/host_mem_calls
-[ $# -gt 0 ] || set -- mlock reserve commit failing too-many mremap advice dontfork exec syscall rlimit read-only
+[ $# -gt 0 ] || set -- mlock mlock-limit reserve commit failing too-many mremap advice dontfork exec syscall rlimit read-only
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
@@ -29,11 +29,9 @@ for name; do
 	verdict "$name, under quire" $?
 done
 
-# More locked memory than the limit: the out-of-memory killer, not a hang.
-timeout 60 "$program" mlock-all
-verdict 'mlock-all, as it is' $?
-timeout 60 "$build/quire" run --max 16M -- "$program" --quire mlock-all 2>"$tmp/err"
-[ $? -eq 137 ] && grep -q 'out of memory' "$tmp/err"
-verdict 'mlock-all, under quire: killed with a reason' $?
+timeout 60 "$build/quire" run --max 16M --stats=json --stats-file "$tmp/stats" -- \
+	"$program" --quire mlock-limit &&
+	grep -Eq '"mlock_refused":[1-9]' "$tmp/stats"
+verdict 'mlock-limit: refusals are counted' $?
 echo "1..$nr"
 exit $failed

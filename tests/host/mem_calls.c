@@ -406,18 +406,46 @@ static void case_mlock(void)
 	CHECK(mlock(p, 2 * MIB) == -1 && errno == ENOMEM);
 	CHECK(holds(p, MIB, 1) && !munlockall());
 	CHECK(!munmap(p, 2 * MIB) && !munmap(q, 2 * MIB));
+	/* what was never touched is filled */
+	p = map(2 * MIB, RW);
+	CHECK(!mlock(p, MIB) && nr_resident(p, 2 * MIB) == 256 && zeros(p, 2 * MIB));
+	CHECK(!munmap(p, 2 * MIB));
 }
 
-/* More is locked than the limit holds: an end, by whom it may concern, and no hang. */
-static void case_mlock_all(void)
+/*
+ * More than the limit can spare: refused by the call, with the kernel's errors where
+ * RLIMIT_MEMLOCK is reached, and the program goes on.
+ */
+static void case_mlock_limit(void)
 {
-	size_t len = 64 * MIB;
-	char *p = map(len, RW);
+	size_t len = 64 * MIB, nr = 0;
+	char *p = map(len, RW), *q;
 
-	CHECK(!syscall(SYS_mlock2, p, len, MLOCK_ONFAULT) || errno == ENOMEM);
+	if (!under_quire && geteuid())
+		return; /* RLIMIT_MEMLOCK */
 	fill(p, len, 1);
+	CHECK(syscall(SYS_mlock2, p, len, MLOCK_ONFAULT) == (under_quire ? -1 : 0));
+	CHECK(!under_quire || errno == ENOMEM);
+	CHECK(!munlock(p, len));
+	CHECK(mlock(p, len) == (under_quire ? -1 : 0) && !munlockall());
+	CHECK(mlockall(MCL_CURRENT) == (under_quire ? -1 : 0) && !munlockall());
 	CHECK(holds(p, len, 1));
-	CHECK(!munmap(p, len));
+	/* as much as there is, by pieces, untouched ones too; the rest is paged */
+	q = map(len, RW);
+	while (nr < 64 && !mlock2(q + nr * MIB, MIB, nr & 1 ? MLOCK_ONFAULT : 0))
+		nr++;
+	CHECK(nr >= 4 && (!under_quire || (nr < 16 && errno == ENOMEM)));
+	fill(q, len, 2);
+	press();
+	CHECK(holds(p, len, 1) && holds(q, len, 2));
+	CHECK(!under_quire || nr_resident(q, nr * MIB) == nr * MIB / PAGE);
+	CHECK(!munlockall() && !munmap(p, len) && !munmap(q, len));
+	/* what is locked does not grow beyond it either */
+	p = map(4 * MIB, RW);
+	CHECK(!mlock(p, 4 * MIB));
+	q = mremap(p, 4 * MIB, 32 * MIB, MREMAP_MAYMOVE);
+	CHECK(under_quire ? q == MAP_FAILED && errno == EAGAIN : q != MAP_FAILED);
+	CHECK(!munlockall() && !munmap(q == MAP_FAILED ? p : q, 4 * MIB));
 }
 
 /* ---- by number -------------------------------------------------------------------------------- */
@@ -507,7 +535,7 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } cases[] = {
-	{ "mlock", case_mlock },	 { "mlock-all", case_mlock_all },
+	{ "mlock", case_mlock },	 { "mlock-limit", case_mlock_limit },
 	{ "reserve", case_reserve },	 { "commit", case_commit },
 	{ "failing", case_failing },	 { "too-many", case_too_many },
 	{ "mremap", case_mremap },	 { "advice", case_advice },

@@ -342,6 +342,7 @@ static const char *const own_keys[] = {
 	"pgunmap",	  "pgunprotect",    "pgrotated",    "pgpinned",
 	"pgdropped",	  "pgsoftfault",    "swpout_clean", "readahead",
 	"incompressible", "throttled_usec", "stall_usec",   "swap_stale_handoff",
+	"mlocked",	  "mlock_refused",
 };
 
 TEST(stat_keys)

@@ -86,6 +86,23 @@ TEST(equal_neighbours_merge)
 	teardown();
 }
 
+TEST(locked_bytes_are_counted)
+{
+	setup();
+	ASSERT_OK(add(0, 10, 1, REGION_LOCKED));
+	ASSERT_OK(add(10, 10, 1, 0));
+	ASSERT_EQ(atomic64_peek(&table.locked), 10 * PAGE_SIZE);
+	ASSERT_OK(region_set_flags(&table, AT(8), AT(12), REGION_LOCKED, 0));
+	ASSERT_EQ(atomic64_peek(&table.locked), 12 * PAGE_SIZE);
+	ASSERT_OK(region_set_flags(&table, AT(2), AT(4), 0, REGION_LOCKED));
+	ASSERT_EQ(atomic64_peek(&table.locked), 10 * PAGE_SIZE);
+	ASSERT_OK(region_cut(&table, AT(3), AT(7)));
+	ASSERT_EQ(atomic64_peek(&table.locked), 7 * PAGE_SIZE);
+	ASSERT_OK(region_cut(&table, AT(0), AT(20)));
+	ASSERT_EQ(atomic64_peek(&table.locked), 0u);
+	teardown();
+}
+
 TEST(cut_splits)
 {
 	struct region r;
