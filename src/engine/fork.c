@@ -403,6 +403,14 @@ s64 fork_child_restart(struct engine *e)
 	return err;
 }
 
+/* mlock(2) is not inherited. */
+static void drop_locks(struct engine *e)
+{
+	if (region_set_flags(&e->mm.regions, 0, UINT64_MAX, 0, REGION_LOCKED))
+		engine_fatal(e, "quire: fork: no room in the region table\n");
+	aspace_tell_locked(e);
+}
+
 /* Ranges the program wanted kept from children are not mapped here. */
 static void drop_unforked(struct engine *e)
 {
@@ -438,6 +446,7 @@ void engine_fork_child(struct engine *e)
 
 	if (memcg_tree_fork_child(e->tree))
 		engine_fatal(e, "quire: fork: no memory for the child's own tree\n");
+	drop_locks(e);
 	if (!engine_running(e)) {
 		set_forkable(e, false);
 		engine_passive_leave(e);

@@ -383,6 +383,8 @@ static void case_mlock(void)
 {
 	/* before there is a reason to page anything */
 	char *p = map(2 * MIB, RW), *q = map(2 * MIB, RW);
+	int status;
+	pid_t pid;
 
 	fill(p, 2 * MIB, 1);
 	fill(q, 2 * MIB, 2);
@@ -406,6 +408,17 @@ static void case_mlock(void)
 	CHECK(mlock(p, 2 * MIB) == -1 && errno == ENOMEM);
 	CHECK(holds(p, MIB, 1) && !munlockall());
 	CHECK(!munmap(p, 2 * MIB) && !munmap(q, 2 * MIB));
+	/* a lock is not inherited */
+	p = map(2 * MIB, RW);
+	fill(p, 2 * MIB, 3);
+	CHECK(!mlock(p, 2 * MIB));
+	press();
+	pid = fork();
+	if (pid == 0)
+		_exit(holds(p, 2 * MIB, 3) && !madvise(p, 2 * MIB, MADV_DONTNEED) ? 0 : 1);
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && !status);
+	CHECK(madvise(p, 2 * MIB, MADV_DONTNEED) == -1 && errno == EINVAL);
+	CHECK(!munmap(p, 2 * MIB));
 	/* what was never touched is filled */
 	p = map(2 * MIB, RW);
 	CHECK(!mlock(p, MIB) && nr_resident(p, 2 * MIB) == 256 && zeros(p, 2 * MIB));
