@@ -5,7 +5,8 @@
  *   engine.c     create, destroy, text, check
  *   start.c      passive -> running: threads, descriptors, adoption
  *   request.c    work handed from application threads to the request thread
- *   aspace.c     mmap, munmap, mremap
+ *   aspace.c     mmap, munmap, the front door
+ *   remap.c      mremap
  *   advise.c     madvise, mlock, pins, leaving management
  *   group.c      groups, knobs, events, callbacks
  *   fork.c       the two gates, descriptors for the child, the child's restart
@@ -192,7 +193,7 @@ bool engine_must_start(struct engine *e, u64 more);
 /* Passive: start if so. */
 int engine_start_if_needed(struct engine *e);
 
-/* ---- aspace.c, advise.c: the work behind the front door, request thread or passive -- */
+/* ---- aspace.c, remap.c, advise.c: the work behind the front door, request thread or passive -- */
 
 s64 aspace_mmap(struct engine *e, struct memcg_id id, u64 addr, u64 len, int prot, int flags,
 		u64 *ret_addr);
@@ -214,6 +215,8 @@ s64 aspace_pin(struct engine *e, u64 addr, u64 len, bool pin);
 /* What both share. */
 bool aspace_running(const struct engine *e);
 s64 aspace_room(struct engine *e, u32 more);
+/* The kernel has nothing of ours there any more.  aspace_room(2) was asked. */
+void aspace_forget(struct engine *e, u64 start, u64 end);
 void aspace_zap_begin(struct engine *e, u64 start, u64 end);
 void aspace_zap_finish(struct engine *e, u64 start, u64 end);
 int aspace_range_call(struct engine *e, u32 op, void *addr, size_t len, u64 extra);
