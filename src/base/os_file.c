@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 int os_open(const char *path, int flags, int mode)
@@ -253,6 +254,34 @@ int os_unlink(const char *path)
 	if (err)
 		return err;
 	return (int)os_syscall(SYS_unlink, path, 0, 0);
+}
+
+/* Kernel ABI, 6.11; older headers lack it. */
+struct mapping_query {
+	u64 size;
+	u64 flags, addr; /* in */
+	u64 start, end, prot, page_size, offset, inode; /* out */
+	u32 dev_major, dev_minor;
+	u32 name_size, build_id_size; /* in and out */
+	u64 name, build_id;
+};
+_Static_assert(sizeof(struct mapping_query) == 104, "ABI");
+
+#define QUERY_COVERING_OR_NEXT 0x10
+#define QUERY_MAPPING _IOWR('f', 17, struct mapping_query)
+
+int os_next_mapping(int maps, u64 addr, u64 *ret_start, u64 *ret_end)
+{
+	struct mapping_query q = { .size = sizeof(q),
+				   .flags = QUERY_COVERING_OR_NEXT,
+				   .addr = addr };
+	int err = os_ioctl(maps, QUERY_MAPPING, &q);
+
+	if (err)
+		return err;
+	*ret_start = q.start;
+	*ret_end = q.end;
+	return 0;
 }
 
 /* ---- descriptors that are no files --------------------------------------- */

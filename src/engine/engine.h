@@ -96,8 +96,8 @@ int QUIRE_MUST_CHECK engine_adopt(struct engine *e, struct memcg_id id, void *ad
 /* munmap(2) of any range with managed parts: forgotten first, then unmapped. */
 int QUIRE_MUST_CHECK engine_munmap(struct engine *e, void *addr, size_t len);
 /*
- * mremap(2) of a range that is managed, or over one that is (MREMAP_FIXED).  A
- * source that is managed in parts is -EFAULT.
+ * mremap(2) of a range that is managed, or over one that is (MREMAP_FIXED).  Several
+ * mappings at once, where the kernel can: one after the other, up to an error.
  */
 int QUIRE_MUST_CHECK engine_mremap(struct engine *e, void *old, size_t old_len, size_t new_len,
 				   int flags, void *new_addr, void **ret_addr);

@@ -8,6 +8,7 @@
  * neighbours.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -192,6 +193,93 @@ static s64 remap_locked(struct engine *e, struct remap *m)
 	return p < 0 ? p : 0;
 }
 
+/* ---- moves of several mappings -------------------------------------------------- */
+
+/*
+ * A move that changes no length may cover several mappings (Linux 6.17): each is moved
+ * by itself and holes stay holes, whose targets are left alone.  Does this kernel?
+ */
+static bool kernel_moves_several(void)
+{
+	void *mem;
+	char *p;
+	long at = -EFAULT;
+
+	if (os_mmap_anon(4 * PAGE_SIZE, PROT_READ | PROT_WRITE, false, &mem))
+		return false;
+	p = mem;
+	if (!os_mprotect(p, PAGE_SIZE, PROT_READ))
+		at = os_mremap(p, 2 * PAGE_SIZE, 2 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			       p + 2 * PAGE_SIZE);
+	os_munmap(mem, 4 * PAGE_SIZE);
+	return at >= 0;
+}
+
+/* One mapping, or what of it belongs to the whole. */
+static s64 move_one(struct engine *e, const struct remap *whole, u64 start, u64 end)
+{
+	struct remap m = { .old = start,
+			   .old_len = end - start,
+			   .new_len = end - start,
+			   .flags = whole->flags,
+			   .to = whole->to + (start - whole->old),
+			   .kept = end - start };
+	s64 err;
+	u32 nr;
+
+	m.managed = region_overlaps(&e->mm.regions, start, end);
+	count_parts(e, &m, &nr);
+	err = aspace_room(e, nr + 6);
+	return err ? err : remap_locked(e, &m);
+}
+
+/* Up to the first that cannot be moved, as the kernel does.  Gates closed. */
+static s64 move_each(struct engine *e, const struct remap *whole, int maps)
+{
+	u64 end = whole->old + whole->old_len, vma_start, vma_end;
+	s64 err = 0;
+
+	for (u64 at = whole->old; !err && at < end; at = vma_end) {
+		if (os_next_mapping(maps, at, &vma_start, &vma_end) || vma_start >= end)
+			break;
+		if (at == whole->old && vma_start > at)
+			return -EFAULT;
+		err = move_one(e, whole, max_of(vma_start, at), min_of(vma_end, end));
+	}
+	return err;
+}
+
+/* The kernel itself refuses several mappings with a userfaultfd in one call. */
+static s64 move_several(struct engine *e, const struct remap *m)
+{
+	int maps;
+	s64 err;
+
+	if (!(m->flags & MREMAP_FIXED) || m->new_len != m->old_len || !kernel_moves_several())
+		return -EFAULT;
+	maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	if (maps < 0)
+		return -EFAULT;
+	err = move_each(e, m, maps);
+	os_close(maps);
+	return err;
+}
+
+static s64 remap_gated(struct engine *e, struct remap *m)
+{
+	u32 nr;
+	bool all = count_parts(e, m, &nr);
+	s64 err;
+
+	/* Two mappings at least; the kernel could move the first and then refuse. */
+	if (m->managed && !all)
+		return move_several(e, m);
+	err = aspace_room(e, nr + 6);
+	if (!err)
+		err = remap_locked(e, m);
+	return err == -EFAULT && m->managed ? move_several(e, m) : err;
+}
+
 static void wake_range(struct engine *e, u64 start, u64 len)
 {
 	for (u32 q = 0; q < e->mm.pager.nr_queues; q++)
@@ -208,8 +296,6 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 			   .to = new_addr,
 			   .kept = min_of(old_len, new_len) };
 	struct region last;
-	bool all;
-	u32 nr;
 	s64 err;
 
 	m.managed = region_overlaps(&e->mm.regions, old, old + old_len);
@@ -217,18 +303,11 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 	if (new_len > old_len && region_find(&e->mm.regions, old + old_len - 1, &last) &&
 	    (last.flags & REGION_LOCKED) && !aspace_may_lock(e, new_len - old_len))
 		return -EAGAIN;
-	all = count_parts(e, &m, &nr);
-	/* Two mappings at least; the kernel would move the first and then find out. */
-	if (m.managed && !all)
-		return -EFAULT;
-	err = aspace_room(e, nr + 6);
-	if (err)
-		return err;
 	if (aspace_running(e)) {
 		gate_close(&e->reclaim_gate);
 		gate_close(&e->fault_gate);
 	}
-	err = remap_locked(e, &m);
+	err = remap_gated(e, &m);
 	if (aspace_running(e)) {
 		gate_open(&e->fault_gate);
 		gate_open(&e->reclaim_gate);

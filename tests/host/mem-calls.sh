@@ -10,7 +10,7 @@ set -uo pipefail
 root=${QUIRE_ROOT:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=${QUIRE_BUILD:-$root/build}
 program=$build/tests/host_mem_calls
-[ $# -gt 0 ] || set -- mlock mlock-limit reserve commit failing too-many mremap advice dontfork exec syscall rlimit read-only
+[ $# -gt 0 ] || set -- mlock mlock-limit reserve commit failing too-many mremap mremap-several advice dontfork exec syscall rlimit read-only
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
@@ -29,6 +29,8 @@ for name; do
 	verdict "$name, under quire" $?
 done
 
+timeout 60 "$build/quire" run --max 2G -- "$program" mremap-several
+verdict 'mremap-several, before anything is paged' $?
 timeout 60 "$build/quire" run --max 16M --stats=json --stats-file "$tmp/stats" -- \
 	"$program" --quire mlock-limit &&
 	grep -Eq '"mlock_refused":[1-9]' "$tmp/stats"

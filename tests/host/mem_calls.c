@@ -289,6 +289,84 @@ static void case_mremap(void)
 	CHECK(!munmap(p, len) && !munmap(q, len + MIB));
 }
 
+/* Does this kernel move several mappings at once (6.17)?  Asked where quire is not. */
+static bool moves_several(void)
+{
+	char *p = map(4 * PAGE, RW);
+	bool can;
+
+	CHECK(!mprotect(p + PAGE, PAGE, PROT_READ));
+	can = mremap(p, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + 2 * PAGE) !=
+	      MAP_FAILED;
+	CHECK(!munmap(p, 4 * PAGE));
+	return can;
+}
+
+static bool writable(char *at)
+{
+	int fds[2];
+	bool can;
+
+	CHECK(!pipe(fds) && write(fds[1], "x", 1) == 1);
+	can = read(fds[0], at, 1) == 1;
+	close(fds[0]);
+	close(fds[1]);
+	return can;
+}
+
+/* Mappings that differ, one with a file, and a hole that is too small for others. */
+static char *map_several(int fd)
+{
+	char *p = map(8 * MIB, RW);
+
+	fill(p, 4 * MIB, 11);
+	CHECK(!mprotect(p + 2 * MIB, MIB, PROT_READ));
+	CHECK(mmap(p + 4 * MIB, MIB, RW, MAP_SHARED | MAP_FIXED, fd, 0) == p + 4 * MIB);
+	CHECK(!munmap(p + 5 * MIB, PAGE));
+	fill(p + 6 * MIB, 2 * MIB, 12);
+	return p;
+}
+
+static void case_mremap_several(void)
+{
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED, fd = memfd_create("several", MFD_CLOEXEC);
+	bool can = moves_several();
+	char *p, *to = map(8 * MIB, RW), *file;
+	size_t len = 8 * MIB;
+
+	CHECK(fd >= 0 && !ftruncate(fd, (long)MIB));
+	file = mmap(NULL, MIB, RW, MAP_SHARED, fd, 0);
+	CHECK(file != MAP_FAILED);
+	fill(file, MIB, 13);
+	p = map_several(fd);
+	fill(to, len, 14);
+	fill(to + 5 * MIB, PAGE, 15);
+	press();
+	/* not as one that moves by itself, nor with another length, nor from a hole */
+	CHECK(mremap(p, len, 2 * len, MREMAP_MAYMOVE) == MAP_FAILED && errno == EFAULT);
+	CHECK(mremap(p + 5 * MIB, 3 * MIB, 3 * MIB, flags, to) == MAP_FAILED && errno == EFAULT);
+	CHECK(holds(p, 4 * MIB, 11) && holds(p + 6 * MIB, 2 * MIB, 12));
+	if (!can) {
+		CHECK(mremap(p, len, len, flags, to) == MAP_FAILED && errno == EFAULT);
+		CHECK(holds(p, 4 * MIB, 11) && holds(p + 6 * MIB, 2 * MIB, 12));
+		return;
+	}
+	CHECK(mremap(p, len, len, flags, to) == to);
+	press();
+	CHECK(holds(to, 4 * MIB, 11) && holds(to + 4 * MIB, MIB, 13));
+	/* what lay where the hole is now is left alone */
+	CHECK(holds(to + 5 * MIB, PAGE, 15) && zeros(to + 5 * MIB + PAGE, MIB - PAGE));
+	CHECK(holds(to + 6 * MIB, 2 * MIB, 12));
+	CHECK(writable(to) && !writable(to + 2 * MIB) && writable(to + 3 * MIB));
+	CHECK(msync(p, MIB, MS_ASYNC) && msync(p + 6 * MIB, PAGE, MS_ASYNC));
+	MANAGED(to);
+	MANAGED(to + 2 * MIB);
+	MANAGED(to + 6 * MIB);
+	CHECK(!under_quire || !managed(to + 4 * MIB));
+	CHECK(!munmap(to, len) && !munmap(file, MIB));
+	close(fd);
+}
+
 /* ---- advice ----------------------------------------------------------------------------- */
 
 static void case_advice(void)
@@ -548,13 +626,13 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } cases[] = {
-	{ "mlock", case_mlock },	 { "mlock-limit", case_mlock_limit },
-	{ "reserve", case_reserve },	 { "commit", case_commit },
-	{ "failing", case_failing },	 { "too-many", case_too_many },
-	{ "mremap", case_mremap },	 { "advice", case_advice },
-	{ "dontfork", case_dontfork },	 { "exec", case_exec },
-	{ "syscall", case_syscall },	 { "rlimit", case_rlimit },
-	{ "read-only", case_read_only },
+	{ "mlock", case_mlock },     { "mlock-limit", case_mlock_limit },
+	{ "reserve", case_reserve }, { "commit", case_commit },
+	{ "failing", case_failing }, { "too-many", case_too_many },
+	{ "mremap", case_mremap },   { "mremap-several", case_mremap_several },
+	{ "advice", case_advice },   { "dontfork", case_dontfork },
+	{ "exec", case_exec },	     { "syscall", case_syscall },
+	{ "rlimit", case_rlimit },   { "read-only", case_read_only },
 };
 
 int main(int argc, char **argv)

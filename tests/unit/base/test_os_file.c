@@ -53,6 +53,29 @@ TEST(transfers)
 	ASSERT_EQ(os_close(fd), -EBADF);
 }
 
+TEST(mappings)
+{
+	int maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0), err;
+	char *p = mmap(NULL, 4 << 12, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	u64 start, end;
+
+	ASSERT_OK(maps);
+	ASSERT_TRUE(p != MAP_FAILED);
+	ASSERT_OK(mprotect(p + (1 << 12), 1 << 12, PROT_NONE));
+	ASSERT_OK(munmap(p + (2 << 12), 1 << 12));
+	err = os_next_mapping(maps, (u64)p + (1 << 12) + 5, &start, &end);
+	if (err == -ENOTTY)
+		SKIP("the kernel cannot be asked for one mapping");
+	ASSERT_OK(err);
+	ASSERT_EQ(start, (u64)p + (1 << 12));
+	ASSERT_EQ(end, (u64)p + (2 << 12));
+	ASSERT_OK(os_next_mapping(maps, end, &start, &end));
+	ASSERT_EQ(start, (u64)p + (3 << 12));
+	ASSERT_EQ(os_next_mapping(maps, UINT64_MAX - 4096, &start, &end), -ENOENT);
+	munmap(p, 4 << 12);
+	ASSERT_OK(os_close(maps));
+}
+
 TEST(paths)
 {
 	char dir[64], file[80];
