@@ -134,9 +134,21 @@ static enum fault_result frame_lost(struct fault_ctx *c, struct pte *pte, int er
 	return FAULT_DONE;
 }
 
+/*
+ * The fault may be older than a guard (MADV_GUARD_INSTALL), and what was known of the
+ * region too.  With the pte locked neither can change until it is unlocked.
+ */
+static bool may_fill(struct fault_ctx *c)
+{
+	struct pager *pager = &c->f->mm->pager;
+
+	return region_find(&c->f->mm->regions, c->addr, &c->region) &&
+	       (!(c->region.flags & REGION_GUARDED) || !pager->ops->guarded(pager, c->addr));
+}
+
 static enum fault_result serve_none(struct fault_ctx *c, struct pte *pte)
 {
-	int err = fault_map_new(c, NULL, 0);
+	int err = may_fill(c) ? fault_map_new(c, NULL, 0) : -EEXIST;
 
 	c->kind = FAULT_ZERO;
 	if (err == -ENOMEM || err == -EAGAIN) {

@@ -692,6 +692,14 @@ static int fake_poison(struct pager *p, u32 q, u64 addr)
 	return err;
 }
 
+/* No program of ours has guards. */
+static bool fake_guarded(struct pager *p, u64 addr)
+{
+	(void)p;
+	(void)addr;
+	return false;
+}
+
 static int fake_drop(struct pager *p, u64 addr, u64 len)
 {
 	if (!is_range(addr, len))
@@ -793,6 +801,7 @@ const struct pager_ops pager_fake = {
 	.zero = fake_zero,
 	.wake = fake_wake,
 	.poison = fake_poison,
+	.guarded = fake_guarded,
 	.drop = fake_drop,
 	.drop_frames = fake_drop_frames,
 	.faults = fake_faults,

@@ -63,5 +63,6 @@ int uffd_faults(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr, u64 spin
 bool uffd_scan_works(int pagemap_fd);
 int uffd_scan(struct pager *p, u64 addr, u64 len, void (*fn)(void *ctx, u64 addr, u64 nr_pages),
 	      void *ctx);
+bool uffd_guarded(struct pager *p, u64 addr);
 
 #endif

@@ -112,6 +112,9 @@ struct pager_ops {
 	/* A later touch of addr raises SIGBUS: lost data is never zeros.
 	 * -EOPNOTSUPP where the kernel cannot. */
 	int (*poison)(struct pager *p, u32 q, u64 addr);
+	/* Has the program a guard at addr (MADV_GUARD_INSTALL), or anything else that
+	 * is not missing?  copy() and zero() would put a page in a guard's place. */
+	bool (*guarded)(struct pager *p, u64 addr);
 	/* Give the memory of managed pages back to the OS (contents lost). */
 	int (*drop)(struct pager *p, u64 addr, u64 len);
 	/* Empty frames again. */

@@ -206,6 +206,7 @@ const struct pager_ops pager_uffd_move = {
 	.zero = uffd_zero_in,
 	.wake = uffd_wake,
 	.poison = uffd_poison,
+	.guarded = uffd_guarded,
 	.drop = uffd_drop,
 	.drop_frames = uffd_drop_frames,
 	.faults = uffd_faults,

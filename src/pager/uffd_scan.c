@@ -7,7 +7,7 @@
  * opened (a process that changed its uid is not dumpable, and its /proc entries
  * are root's).  Owns no descriptor (uffd.c opens it).
  *
- * Entry point: uffd_scan().
+ * Entry points: uffd_scan(), uffd_guarded().
  *
  * Invariants: a page that raises no missing fault is reported, whatever it is:
  * ordinary, the shared zero page, or in the kernel's own swap.  Guard pages
@@ -167,4 +167,17 @@ int uffd_scan(struct pager *p, u64 addr, u64 len, void (*fn)(void *ctx, u64 addr
 	if (!err)
 		flush_run(&s);
 	return err;
+}
+
+/* Before 6.15 a guard looks like a page in the kernel's swap, which is not missing
+ * either.  Who cannot be asked has none. */
+bool uffd_guarded(struct pager *p, u64 addr)
+{
+	u64 word;
+	long n = -EBADF;
+
+	if (p->pagemap_fd >= 0)
+		n = os_pread(p->pagemap_fd, &word, sizeof(word),
+			     (addr >> PAGE_SHIFT) * sizeof(word));
+	return n == sizeof(word) && word & (PM_PRESENT | PM_SWAP | PM_GUARD_REGION);
 }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +22,10 @@
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #endif
 #define PAGE 4096ul
 #define MIB (1ul << 20)
@@ -367,6 +372,65 @@ static void case_mremap_several(void)
 	close(fd);
 }
 
+/* ---- guards --------------------------------------------------------------------------- */
+
+#define TOUCHERS 12
+#define GUARD_ROUNDS 150
+
+/* Threads touch a range for the first time while it gets guards. */
+struct guarded {
+	char *at;
+	pthread_barrier_t go;
+	int fd;
+};
+
+static void *toucher(void *arg)
+{
+	struct guarded *g = arg;
+
+	for (int round = 0; round < GUARD_ROUNDS; round++) {
+		pthread_barrier_wait(&g->go);
+		/* EFAULT where there is a guard by now */
+		for (size_t n = 0; n < 4 * TOUCHERS; n++)
+			(void)!read(g->fd, g->at + (n * 7 + (size_t)round) % 64 * PAGE, 1);
+		pthread_barrier_wait(&g->go);
+	}
+	return NULL;
+}
+
+static void case_guard(void)
+{
+	struct guarded g = { .at = map(MIB, RW), .fd = open("/dev/zero", O_RDONLY | O_CLOEXEC) };
+	pthread_t thread[TOUCHERS];
+	int lost = 0;
+
+	if (madvise(g.at, PAGE, MADV_GUARD_INSTALL) && errno == EINVAL)
+		return; /* before Linux 6.13 */
+	CHECK(!madvise(g.at, PAGE, MADV_GUARD_REMOVE));
+	press();
+	CHECK(!pthread_barrier_init(&g.go, NULL, TOUCHERS + 1));
+	for (int i = 0; i < TOUCHERS; i++)
+		CHECK(!pthread_create(&thread[i], NULL, toucher, &g));
+	for (int round = 0; round < GUARD_ROUNDS; round++) {
+		pthread_barrier_wait(&g.go);
+		for (volatile int spin = 0; spin < round * 100; spin++)
+			;
+		CHECK(!madvise(g.at, 64 * PAGE, MADV_GUARD_INSTALL));
+		pthread_barrier_wait(&g.go);
+		for (size_t n = 0; n < 64; n++)
+			lost += writable(g.at + n * PAGE);
+		CHECK(!madvise(g.at, 64 * PAGE, MADV_GUARD_REMOVE));
+		CHECK(!madvise(g.at, 64 * PAGE, MADV_DONTNEED));
+	}
+	for (int i = 0; i < TOUCHERS; i++)
+		CHECK(!pthread_join(thread[i], NULL));
+	if (lost)
+		fprintf(stderr, "mem_calls: %d guards of %d lost\n", lost, 64 * GUARD_ROUNDS);
+	CHECK(!lost);
+	close(g.fd);
+	CHECK(!munmap(g.at, MIB));
+}
+
 /* ---- advice ----------------------------------------------------------------------------- */
 
 static void case_advice(void)
@@ -626,13 +690,14 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } cases[] = {
-	{ "mlock", case_mlock },     { "mlock-limit", case_mlock_limit },
-	{ "reserve", case_reserve }, { "commit", case_commit },
-	{ "failing", case_failing }, { "too-many", case_too_many },
-	{ "mremap", case_mremap },   { "mremap-several", case_mremap_several },
-	{ "advice", case_advice },   { "dontfork", case_dontfork },
-	{ "exec", case_exec },	     { "syscall", case_syscall },
-	{ "rlimit", case_rlimit },   { "read-only", case_read_only },
+	{ "mlock", case_mlock },	 { "mlock-limit", case_mlock_limit },
+	{ "reserve", case_reserve },	 { "commit", case_commit },
+	{ "failing", case_failing },	 { "too-many", case_too_many },
+	{ "mremap", case_mremap },	 { "mremap-several", case_mremap_several },
+	{ "guard", case_guard },	 { "advice", case_advice },
+	{ "dontfork", case_dontfork },	 { "exec", case_exec },
+	{ "syscall", case_syscall },	 { "rlimit", case_rlimit },
+	{ "read-only", case_read_only },
 };
 
 int main(int argc, char **argv)

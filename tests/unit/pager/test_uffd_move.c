@@ -103,6 +103,8 @@ TEST(a_guard_is_nothing_to_take)
 		SKIP("guard pages: %m");
 	ASSERT_EQ(ops->scan(&rig.pager, rig_addr(0), 3 * PAGE_SIZE, note_run, &r), 0);
 	ASSERT_EQ(r.nr, 2u);
+	ASSERT_TRUE(ops->guarded(&rig.pager, rig_addr(1)));
+	ASSERT_FALSE(ops->guarded(&rig.pager, rig_addr(3)));
 	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(0), rig_frame(0), 3), 1);
 	ASSERT_EQ(ops->take(&rig.pager, 0, rig_addr(1), rig_frame(1), 2), -ENOENT);
 }
