@@ -5,8 +5,8 @@
  * Managed: private anonymous mappings of at least 128 KiB, whatever their
  * protection at birth (Node reserves PROT_NONE and mprotects later), without
  * PROT_EXEC and without flags that ask for something else (stack, huge, locked).
- * A smaller one is managed where it is put over managed memory: Go and Java commit
- * their reservations by MAP_FIXED.
+ * A smaller one is managed where it is put over managed memory (Go and Java commit
+ * their reservations by MAP_FIXED), and when mremap(2) lets it grow to that size.
  * Everything that touches no managed byte goes to the kernel as it came, and so does
  * every range that no call can mean (not aligned, beyond the address space): the
  * kernel refuses it in its own words.  engine_manages() decides without a lock.
@@ -18,6 +18,7 @@
 #include "preload.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -61,6 +62,9 @@ static bool is_range(const void *addr, size_t len)
 	return !((u64)addr & ~PAGE_MASK) && len && len <= ADDRESS_MAX &&
 	       (u64)addr <= ADDRESS_MAX - align_up(len, PAGE_SIZE);
 }
+
+/* Did the program say of memory that is not managed what a fork does to it? */
+static struct atomic32 fork_advised;
 
 static bool manages(const void *addr, size_t len)
 {
@@ -127,10 +131,34 @@ EXPORT int munmap(void *addr, size_t len)
 	return (int)result(os_munmap(addr, len));
 }
 
+/*
+ * What was too small to be managed no longer is.  Nobody has told us what it is; whether
+ * the program keeps it from its children only the mapping knows, so programs that ever
+ * said so of small ones keep all of those.  Not done is the kernel's as before.
+ */
+static void manage_grown(u64 at, size_t len)
+{
+	struct os_mapping m;
+	int maps, err;
+
+	if (!preload.ready || !preload.manage_mmap || atomic32_peek(&fork_advised))
+		return;
+	maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	if (maps < 0)
+		return;
+	err = os_next_mapping(maps, at, &m);
+	os_close(maps);
+	if (err || m.start > at || m.end < at + len || m.shared || m.inode || (m.prot & PROT_EXEC))
+		return;
+	/* EBUSY: the program's own userfaultfd has it. */
+	(void)!engine_adopt(preload.e, engine_home(preload.e), (void *)at, len);
+}
+
 EXPORT void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 {
 	void *new_addr = NULL, *at;
 	va_list ap;
+	long res;
 	int err;
 
 	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
@@ -142,7 +170,10 @@ EXPORT void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
 		err = engine_mremap(preload.e, old, old_len, new_len, flags, new_addr, &at);
 		return err ? (void *)result(err) : at;
 	}
-	return (void *)result(os_mremap(old, old_len, new_len, flags, new_addr));
+	res = os_mremap(old, old_len, new_len, flags, new_addr);
+	if (res >= 0 && old_len < MANAGED_MIN && new_len >= MANAGED_MIN)
+		manage_grown((u64)res, align_up(new_len, PAGE_SIZE));
+	return (void *)result(res);
 }
 
 /* Executable memory is not paged: the range leaves with its content. */
@@ -170,8 +201,11 @@ EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 /* madvise(2), -errno. */
 static int advise(void *addr, size_t len, int advice)
 {
-	if (!manages(addr, len))
+	if (!manages(addr, len)) {
+		if (advice == MADV_DONTFORK || advice == MADV_WIPEONFORK)
+			atomic32_poke(&fork_advised, 1);
 		return os_madvise(addr, len, advice);
+	}
 	switch (advice) {
 	case MADV_NORMAL:
 	case MADV_RANDOM:

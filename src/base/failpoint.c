@@ -49,6 +49,7 @@ static const struct error_name error_names[] = {
 	{ "ENOSPC", ENOSPC },
 	{ "ENOSYS", ENOSYS },
 	{ "ENOTTY", ENOTTY },
+	{ "ENOTTY", ENOTTY },
 	{ "ENXIO", ENXIO },
 	{ "EOPNOTSUPP", EOPNOTSUPP },
 	{ "EPERM", EPERM },

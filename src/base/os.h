@@ -55,8 +55,14 @@ int os_memfd_create(const char *name, unsigned flags);
 int os_poll(struct pollfd *fds, unsigned nr, int timeout_ms); /* restarted, time counts on */
 int os_eventfd(unsigned init, int flags);
 /* The first mapping that ends after addr, by a descriptor of /proc/self/maps.  -ENOENT:
- * none, -ENOTTY: the kernel cannot say (before 6.11). */
-int QUIRE_MUST_CHECK os_next_mapping(int maps, u64 addr, u64 *ret_start, u64 *ret_end);
+ * none.  Quick since Linux 6.11, before that all of the file is read. */
+struct os_mapping {
+	u64 start, end;
+	u32 prot; /* PROT_READ, PROT_WRITE, PROT_EXEC */
+	bool shared;
+	u64 inode; /* 0: no file's */
+};
+int QUIRE_MUST_CHECK os_next_mapping(int maps, u64 addr, struct os_mapping *ret_mapping);
 /* Whole small file into buf, NUL-terminated; bytes read, -EFBIG or -errno. */
 long os_read_file(const char *path, char *buf, size_t size);
 

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 int os_open(const char *path, int flags, int mode)
@@ -268,19 +269,91 @@ struct mapping_query {
 _Static_assert(sizeof(struct mapping_query) == 104, "ABI");
 
 #define QUERY_COVERING_OR_NEXT 0x10
+#define QUERY_SHARED 8
 #define QUERY_MAPPING _IOWR('f', 17, struct mapping_query)
 
-int os_next_mapping(int maps, u64 addr, u64 *ret_start, u64 *ret_end)
+/* Text of /proc/self/maps, as it is read. */
+struct maps_text {
+	int fd;
+	u64 off;
+	long nr, at;
+	char buf[1024];
+};
+
+static int next_char(struct maps_text *m)
+{
+	if (m->at == m->nr) {
+		m->nr = os_pread(m->fd, m->buf, sizeof(m->buf), m->off);
+		m->at = 0;
+		if (m->nr <= 0) {
+			m->nr = 0;
+			return -1;
+		}
+		m->off += (u64)m->nr;
+	}
+	return m->buf[m->at++];
+}
+
+/* A number up to the character behind it, which is returned; -1 at the end. */
+static int next_number(struct maps_text *m, u32 base, u64 *ret_n)
+{
+	int c;
+
+	for (*ret_n = 0;; *ret_n = *ret_n * base + (u64)(c <= '9' ? c - '0' : c - 'a' + 10)) {
+		c = next_char(m);
+		if (!(c >= '0' && c <= '9') && !(base == 16 && c >= 'a' && c <= 'f'))
+			return c;
+	}
+}
+
+/* "start-end rwxp offset major:minor inode path" */
+static bool next_line(struct maps_text *m, struct os_mapping *ret)
+{
+	u64 skip;
+	int c;
+
+	if (next_number(m, 16, &ret->start) != '-' || next_number(m, 16, &ret->end) != ' ')
+		return false;
+	ret->prot = 0;
+	for (u32 bit = PROT_READ; bit <= PROT_EXEC; bit <<= 1)
+		ret->prot |= next_char(m) == '-' ? 0 : bit;
+	ret->shared = next_char(m) == 's';
+	next_char(m);
+	next_number(m, 16, &skip);
+	next_number(m, 16, &skip);
+	next_number(m, 16, &skip);
+	for (c = next_number(m, 10, &ret->inode); c != '\n'; c = next_char(m))
+		if (c < 0)
+			return false;
+	return true;
+}
+
+static int read_mapping(int maps, u64 addr, struct os_mapping *ret)
+{
+	struct maps_text m = { .fd = maps };
+
+	while (next_line(&m, ret))
+		if (ret->end > addr)
+			return 0;
+	return -ENOENT;
+}
+
+int os_next_mapping(int maps, u64 addr, struct os_mapping *ret_mapping)
 {
 	struct mapping_query q = { .size = sizeof(q),
 				   .flags = QUERY_COVERING_OR_NEXT,
 				   .addr = addr };
 	int err = os_ioctl(maps, QUERY_MAPPING, &q);
 
+	if (err == -ENOTTY)
+		return read_mapping(maps, addr, ret_mapping);
 	if (err)
 		return err;
-	*ret_start = q.start;
-	*ret_end = q.end;
+	ret_mapping->start = q.start;
+	ret_mapping->end = q.end;
+	ret_mapping->prot = (u32)q.prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+	ret_mapping->shared = q.prot & QUERY_SHARED;
+	ret_mapping->inode = q.inode;
 	return 0;
 }
 

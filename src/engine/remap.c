@@ -236,15 +236,16 @@ static s64 move_one(struct engine *e, const struct remap *whole, u64 start, u64 
 /* Up to the first that cannot be moved, as the kernel does.  Gates closed. */
 static s64 move_each(struct engine *e, const struct remap *whole, int maps)
 {
-	u64 end = whole->old + whole->old_len, vma_start, vma_end;
+	u64 end = whole->old + whole->old_len;
+	struct os_mapping vma;
 	s64 err = 0;
 
-	for (u64 at = whole->old; !err && at < end; at = vma_end) {
-		if (os_next_mapping(maps, at, &vma_start, &vma_end) || vma_start >= end)
+	for (u64 at = whole->old; !err && at < end; at = vma.end) {
+		if (os_next_mapping(maps, at, &vma) || vma.start >= end)
 			break;
-		if (at == whole->old && vma_start > at)
+		if (at == whole->old && vma.start > at)
 			return -EFAULT;
-		err = move_one(e, whole, max_of(vma_start, at), min_of(vma_end, end));
+		err = move_one(e, whole, max_of(vma.start, at), min_of(vma.end, end));
 	}
 	return err;
 }

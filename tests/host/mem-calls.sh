@@ -10,7 +10,7 @@ set -uo pipefail
 root=${QUIRE_ROOT:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=${QUIRE_BUILD:-$root/build}
 program=$build/tests/host_mem_calls
-[ $# -gt 0 ] || set -- mlock mlock-limit reserve commit failing too-many mremap mremap-several guard advice dontfork exec syscall rlimit read-only
+[ $# -gt 0 ] || set -- mlock mlock-limit reserve commit failing too-many mremap mremap-several grow grow-private guard advice dontfork exec syscall rlimit read-only
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0

@@ -120,6 +120,39 @@ static bool managed(const void *at)
 
 #define MANAGED(p) CHECK(!under_quire || managed(p))
 
+static bool in_child(bool (*fn)(char *at, char value), char *at, char value)
+{
+	int status;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0)
+		_exit(!fn(at, value));
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status) == 0;
+}
+
+static bool is_mapped(char *at, char value)
+{
+	(void)value;
+	return !msync(at, PAGE, MS_ASYNC);
+}
+
+static bool reads(char *at, char value)
+{
+	return *at == value;
+}
+
+static bool child_has(char *at)
+{
+	return in_child(is_mapped, at, 0);
+}
+
+static bool child_reads(char *at, char value)
+{
+	return in_child(reads, at, value);
+}
+
 /* ---- reserve and commit --------------------------------------------------------- */
 
 static void case_reserve(void)
@@ -372,6 +405,61 @@ static void case_mremap_several(void)
 	close(fd);
 }
 
+/* Small mappings are the kernel's until they grow. */
+static void case_grow(void)
+{
+	int fd = memfd_create("grow", MFD_CLOEXEC);
+	char *p = map(4 * PAGE, RW), *q;
+	size_t len = 4 * PAGE;
+
+	CHECK(fd >= 0 && !ftruncate(fd, (long)MIB));
+	CHECK(!under_quire || !managed(p));
+	fill(p, len, 1);
+	/* as a vector does; far beyond the limit */
+	while (len < 48 * MIB) {
+		q = mremap(p, len, 2 * len, MREMAP_MAYMOVE);
+		CHECK(q != MAP_FAILED && holds(q, len, 1) && zeros(q + len, len));
+		p = q;
+		len *= 2;
+		fill(p, len, 1);
+	}
+	press();
+	CHECK(holds(p, len, 1));
+	MANAGED(p);
+	CHECK(!under_quire || nr_resident(p, len) < len / PAGE);
+	CHECK(!munmap(p, len));
+	/* not what is shared, a file's, or code */
+	p = mmap(NULL, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	q = mremap(p, PAGE, MIB, MREMAP_MAYMOVE);
+	CHECK(q != MAP_FAILED && !managed(q) && !munmap(q, MIB));
+	p = mmap(NULL, PAGE, RW, MAP_PRIVATE, fd, 0);
+	CHECK(p != MAP_FAILED);
+	p[5] = 5;
+	q = mremap(p, PAGE, MIB, MREMAP_MAYMOVE);
+	CHECK(q != MAP_FAILED && q[5] == 5 && !managed(q) && !munmap(q, MIB));
+	p = map(PAGE, RW | PROT_EXEC);
+	q = mremap(p, PAGE, MIB, MREMAP_MAYMOVE);
+	CHECK(q != MAP_FAILED && !managed(q) && !munmap(q, MIB));
+	close(fd);
+}
+
+/* Nor what children are not to see. */
+static void case_grow_private(void)
+{
+	char *p = map(PAGE, RW), *q = map(PAGE, RW);
+
+	CHECK(!madvise(p, PAGE, MADV_WIPEONFORK));
+	CHECK(!madvise(q, PAGE, MADV_DONTFORK));
+	press();
+	p = mremap(p, PAGE, MIB, MREMAP_MAYMOVE);
+	q = mremap(q, PAGE, MIB, MREMAP_MAYMOVE);
+	CHECK(p != MAP_FAILED && q != MAP_FAILED);
+	p[PAGE] = 6;
+	CHECK(child_has(p) && child_reads(p + PAGE, 0) && !child_has(q));
+	CHECK(!munmap(p, MIB) && !munmap(q, MIB));
+}
+
 /* ---- guards --------------------------------------------------------------------------- */
 
 #define TOUCHERS 12
@@ -461,18 +549,6 @@ static void case_advice(void)
 	CHECK(posix_madvise(p, MIB, POSIX_MADV_DONTNEED) == 0);
 	CHECK(!munmap(p, 4 * MIB));
 	close(fd);
-}
-
-static bool child_has(char *at)
-{
-	int status;
-	pid_t pid = fork();
-
-	CHECK(pid >= 0);
-	if (pid == 0)
-		_exit(msync(at, PAGE, MS_ASYNC) ? 1 : 0);
-	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	return WEXITSTATUS(status) == 0;
 }
 
 static void case_dontfork(void)
@@ -690,13 +766,22 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } cases[] = {
-	{ "mlock", case_mlock },	 { "mlock-limit", case_mlock_limit },
-	{ "reserve", case_reserve },	 { "commit", case_commit },
-	{ "failing", case_failing },	 { "too-many", case_too_many },
-	{ "mremap", case_mremap },	 { "mremap-several", case_mremap_several },
-	{ "guard", case_guard },	 { "advice", case_advice },
-	{ "dontfork", case_dontfork },	 { "exec", case_exec },
-	{ "syscall", case_syscall },	 { "rlimit", case_rlimit },
+	{ "mlock", case_mlock },
+	{ "mlock-limit", case_mlock_limit },
+	{ "reserve", case_reserve },
+	{ "commit", case_commit },
+	{ "failing", case_failing },
+	{ "too-many", case_too_many },
+	{ "mremap", case_mremap },
+	{ "mremap-several", case_mremap_several },
+	{ "guard", case_guard },
+	{ "grow", case_grow },
+	{ "grow-private", case_grow_private },
+	{ "advice", case_advice },
+	{ "dontfork", case_dontfork },
+	{ "exec", case_exec },
+	{ "syscall", case_syscall },
+	{ "rlimit", case_rlimit },
 	{ "read-only", case_read_only },
 };
 

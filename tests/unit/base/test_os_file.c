@@ -2,7 +2,9 @@
 /*
  * test_os_file.c - transfers, space, state; short transfers and EINTR.
  */
+#include "base/failpoint.h"
 #include "base/os.h"
+#include "base/sync.h"
 
 #include "lib/test.h"
 
@@ -53,26 +55,44 @@ TEST(transfers)
 	ASSERT_EQ(os_close(fd), -EBADF);
 }
 
+static void check_mappings(int maps, u64 p)
+{
+	struct os_mapping m;
+
+	ASSERT_OK(os_next_mapping(maps, p + 4096 + 5, &m));
+	ASSERT_EQ(m.start, p + 4096);
+	ASSERT_EQ(m.end, p + 2 * 4096);
+	ASSERT_EQ(m.prot, (u32)(PROT_READ | PROT_EXEC));
+	ASSERT_EQ(m.inode, 0u);
+	ASSERT_FALSE(m.shared);
+	ASSERT_OK(os_next_mapping(maps, m.end, &m));
+	ASSERT_EQ(m.start, p + 3 * 4096);
+	ASSERT_EQ(m.prot, (u32)(PROT_READ | PROT_WRITE));
+	ASSERT_NE(m.inode, 0u);
+	ASSERT_TRUE(m.shared);
+	ASSERT_EQ(os_next_mapping(maps, UINT64_MAX - 4096, &m), -ENOENT);
+}
+
 TEST(mappings)
 {
-	int maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0), err;
+	static struct failpoints fps;
+	int maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0), fd = memfd();
 	char *p = mmap(NULL, 4 << 12, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	u64 start, end;
 
 	ASSERT_OK(maps);
 	ASSERT_TRUE(p != MAP_FAILED);
-	ASSERT_OK(mprotect(p + (1 << 12), 1 << 12, PROT_NONE));
+	ASSERT_OK(mprotect(p + (1 << 12), 1 << 12, PROT_READ | PROT_EXEC));
 	ASSERT_OK(munmap(p + (2 << 12), 1 << 12));
-	err = os_next_mapping(maps, (u64)p + (1 << 12) + 5, &start, &end);
-	if (err == -ENOTTY)
-		SKIP("the kernel cannot be asked for one mapping");
-	ASSERT_OK(err);
-	ASSERT_EQ(start, (u64)p + (1 << 12));
-	ASSERT_EQ(end, (u64)p + (2 << 12));
-	ASSERT_OK(os_next_mapping(maps, end, &start, &end));
-	ASSERT_EQ(start, (u64)p + (3 << 12));
-	ASSERT_EQ(os_next_mapping(maps, UINT64_MAX - 4096, &start, &end), -ENOENT);
+	ASSERT_TRUE(mmap(p + (3 << 12), 1 << 12, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 0) == p + (3 << 12));
+	check_mappings(maps, (u64)p);
+	/* a kernel that does not know the question */
+	ASSERT_OK(failpoints_parse(&fps, "os_ioctl:ENOTTY"));
+	thread_self()->failpoints = &fps;
+	check_mappings(maps, (u64)p);
+	thread_self()->failpoints = NULL;
 	munmap(p, 4 << 12);
+	ASSERT_OK(os_close(fd));
 	ASSERT_OK(os_close(maps));
 }
 
