@@ -62,6 +62,16 @@ static void reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
 	mutex_unlock(&c->lock);
 }
 
+/*
+ * Each region took a reference and none gave it back: which region is the last to
+ * name a handle is not known when one is split, merged or cut.  Here none is left.
+ */
+static void put_handles(struct engine *e, struct memcg_id id)
+{
+	if (id.v != e->home.v && memcg_online(e->tree, id))
+		objcg_put_all(e->tree, id);
+}
+
 s64 group_remove(struct engine *e, struct memcg_id id)
 {
 	struct memcg_id parent;
@@ -69,6 +79,7 @@ s64 group_remove(struct engine *e, struct memcg_id id)
 
 	if (has_region(e, id))
 		return -EBUSY; /* L7: users, not mere memory */
+	put_handles(e, id);
 	err = memcg_remove(e->tree, id, &parent);
 	if (err)
 		return err;
@@ -115,6 +126,7 @@ int engine_group_remove(struct engine *e, struct memcg_id id)
 		return (int)request_call(e, REQ_GROUP_REMOVE, &arg, 1, NULL);
 	if (has_region(e, id))
 		return -EBUSY;
+	put_handles(e, id);
 	err = memcg_remove(e->tree, id, &parent);
 	if (!err)
 		memcg_release(e->tree, id);

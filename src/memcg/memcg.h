@@ -226,6 +226,12 @@ int QUIRE_MUST_CHECK objcg_get(struct memcg_tree *t, struct memcg_id id, struct 
  * to it; its counts stay with the group.  Who never puts leaks 512 bytes a
  * removed group, nothing else. */
 void objcg_put(struct memcg_tree *t, struct objcg_id o);
+/*
+ * Nothing of this member names a handle of group id any more, which is about to be
+ * removed: all references end.  Who read one before may still charge to it: handles
+ * are freed by memcg_release(), behind the gate.
+ */
+void objcg_put_all(struct memcg_tree *t, struct memcg_id id);
 /* Where its charges go now. */
 struct memcg_id objcg_memcg(const struct memcg_tree *t, struct objcg_id o);
 

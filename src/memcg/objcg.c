@@ -164,19 +164,17 @@ int objcg_get(struct memcg_tree *t, struct memcg_id id, struct objcg_id *ret)
 		i = objcg_create(t, memcg);
 	c = objcg_at(t, i);
 	if (c) {
-		atomic32_store(&c->refs, atomic32_peek(&c->refs) + 1);
+		if (atomic32_peek(&c->refs) < UINT32_MAX) /* else for ever */
+			atomic32_store(&c->refs, atomic32_peek(&c->refs) + 1);
 		ret->v = i;
 	}
 	segment_unlock(t);
 	return c ? 0 : -ENOSPC;
 }
 
-/*
- * Free handles of this member that nobody refers to and nothing is charged to,
- * in the group of the one just put.  One that still carries charges is left
- * until a later call, or until the member leaves.
- */
-static void reap(struct memcg_tree *t, u32 memcg)
+/* One that still carries charges is left until a later call, or until the member
+ * leaves. */
+void objcg_reap(struct memcg_tree *t, u32 memcg)
 {
 	u32 i = atomic32_peek(&group_at(t, memcg)->objcg_first), next;
 	struct objcg *c;
@@ -198,9 +196,26 @@ void objcg_put(struct memcg_tree *t, struct objcg_id o)
 		return; /* kept until the member leaves */
 	segment_change_begin(t);
 	quire_assert(atomic32_peek(&c->refs) > 0);
-	atomic32_store(&c->refs, atomic32_peek(&c->refs) - 1);
-	reap(t, online_of(t, atomic32_peek(&c->memcg)));
+	if (atomic32_peek(&c->refs) < UINT32_MAX)
+		atomic32_store(&c->refs, atomic32_peek(&c->refs) - 1);
+	objcg_reap(t, online_of(t, atomic32_peek(&c->memcg)));
 	segment_change_end(t);
+	segment_unlock(t);
+}
+
+void objcg_put_all(struct memcg_tree *t, struct memcg_id id)
+{
+	struct objcg *c;
+	u32 i;
+
+	if (segment_lock(t))
+		return; /* kept until the member leaves */
+	i = atomic32_peek(&group_of(t, id)->objcg_first);
+	for (u32 n = 0; n < NR_OBJCGS_MAX && (c = objcg_at(t, i)); n++) {
+		if (atomic32_peek(&c->member) == t->self)
+			atomic32_store(&c->refs, 0);
+		i = atomic32_peek(&c->next);
+	}
 	segment_unlock(t);
 }
 

@@ -204,6 +204,40 @@ TEST(mremap_moves_content)
 	engine_destroy(e);
 }
 
+static u64 metadata_bytes(struct engine *e)
+{
+	static const char key[] = "metadata ";
+	char text[512];
+	struct fmt f;
+
+	fmt_init(&f, text, sizeof(text));
+	engine_to_text(e, &f);
+	return strtoull(strstr(text, key) + strlen(key), NULL, 10);
+}
+
+/* A group for each query: nothing of it is left when it is removed. */
+TEST(groups_come_and_go)
+{
+	struct memcg_id top, g;
+	struct engine *e = make_engine(0, "4M", &top);
+	u64 bytes = 0;
+	void *mem;
+
+	for (u32 n = 0; n < 3000; n++) {
+		ASSERT_OK(engine_group_create(e, top, "query", &g));
+		ASSERT_OK(engine_mmap(e, g, NULL, 16 * PAGE_SIZE, RW, ANON, &mem));
+		for (u32 i = 0; i < 4; i++)
+			((u8 *)mem)[i * PAGE_SIZE] = (u8)n;
+		ASSERT_OK(engine_munmap(e, mem, 16 * PAGE_SIZE));
+		ASSERT_OK(engine_group_remove(e, g));
+		if (n == 100)
+			bytes = metadata_bytes(e);
+	}
+	ASSERT_EQ(metadata_bytes(e), bytes);
+	ASSERT_GE(memcg_stat_read(engine_tree(e), top, MEMCG_STAT_PGFAULT), 3000u);
+	engine_destroy(e);
+}
+
 TEST(fork_is_exact)
 {
 	struct memcg_id g;
