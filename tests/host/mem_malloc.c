@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mem_malloc.c [--quire|--libc] - malloc's family as glibc's manual has it.
- * --quire: also that the blocks of every thread lie in managed memory.
+ * --quire: also that the blocks of every thread lie in managed memory, and that what
+ * the allocator writes down about them does not.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -182,6 +183,7 @@ static void check_books(void)
 
 struct map {
 	unsigned long start, end;
+	unsigned long anon_kib; /* resident */
 	bool managed;
 };
 
@@ -198,7 +200,9 @@ static void read_maps(void)
 	nr_maps = 0;
 	while (fgets(line, sizeof(line), f) && nr_maps < 65536) {
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			maps[nr_maps++] = (struct map){ start, end, false };
+			maps[nr_maps++] = (struct map){ .start = start, .end = end };
+		if (nr_maps && !strncmp(line, "Anonymous:", 10))
+			maps[nr_maps - 1].anon_kib = strtoul(line + 10, NULL, 10);
 		if (nr_maps && !strncmp(line, "VmFlags:", 8))
 			maps[nr_maps - 1].managed = strstr(line, " um") != NULL;
 	}
@@ -252,6 +256,91 @@ static void check_places(void)
 		}
 }
 
+/* ---- where the allocator's books lie --------------------------------------------------- */
+
+/* jemalloc's, which the preload exports. */
+int mallctl(const char *name, void *old, size_t *old_len, void *new, size_t new_len)
+	__attribute__((weak));
+
+static void ctl(const char *name, void *to, size_t size)
+{
+	CHECK(!mallctl(name, to, &size, NULL, 0));
+}
+
+static size_t metadata_bytes(void)
+{
+	uint64_t epoch = 1;
+	size_t bytes;
+
+	CHECK(!mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch)));
+	ctl("stats.metadata", &bytes, sizeof(bytes));
+	return bytes;
+}
+
+static size_t unmanaged_bytes(void)
+{
+	size_t kib = 0;
+
+	read_maps();
+	for (size_t i = 0; i < nr_maps; i++)
+		kib += maps[i].managed ? 0 : maps[i].anon_kib;
+	return kib << 10;
+}
+
+/* The structure of an arena lies where all it allocates for itself does. */
+static void check_arenas(void)
+{
+	unsigned int nr, found = 0;
+
+	ctl("arenas.narenas", &nr, sizeof(nr));
+	(void)metadata_bytes(); /* arenas are known by the epoch */
+	read_maps();
+	for (unsigned int i = 0; i < nr; i++) {
+		size_t *active, size = sizeof(active);
+		char name[64];
+
+		snprintf(name, sizeof(name), "experimental.arenas.%u.pactivep", i);
+		if (mallctl(name, &active, &size, NULL, 0))
+			continue; /* never used */
+		found++;
+		if (is_managed(active)) {
+			fprintf(stderr, "mem_malloc: arena %u: its books are managed\n", i);
+			exit(1);
+		}
+	}
+	CHECK(found >= 2); /* jemalloc's own, and managed ones */
+}
+
+/* Blocks nobody touches have pages in the allocator's books only. */
+static void check_books_unmanaged(void)
+{
+	enum { NR = 50000, SIZE = 16384 };
+	size_t metadata, unmanaged, grown;
+	void **block;
+
+	if (!under_quire)
+		return;
+	check_arenas();
+	block = mmap(NULL, NR * sizeof(*block), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	CHECK(block != MAP_FAILED);
+	metadata = metadata_bytes();
+	unmanaged = unmanaged_bytes();
+	for (size_t i = 0; i < NR; i++)
+		CHECK((block[i] = malloc(SIZE)));
+	grown = metadata_bytes() - metadata;
+	unmanaged = unmanaged_bytes() - unmanaged;
+	if (grown < MIB || unmanaged < grown / 4 * 3) {
+		fprintf(stderr, "mem_malloc: metadata grew by %zu bytes, unmanaged memory by %zu\n",
+			grown, unmanaged);
+		exit(1);
+	}
+	check_arenas();
+	for (size_t i = 0; i < NR; i++)
+		free(block[i]);
+	CHECK(!munmap(block, NR * sizeof(*block)));
+}
+
 /* ---- many threads, small and large ----------------------------------------------------- */
 
 static void *churn(void *arg)
@@ -300,6 +389,7 @@ int main(int argc, char **argv)
 	check_realloc();
 	check_books();
 	check_places();
+	check_books_unmanaged();
 	check_threads();
 	return 0;
 }
