@@ -46,7 +46,7 @@ struct quire_group {
 
 #define GROUP_CHUNK_BYTES align_up(GROUP_CHUNK * sizeof(struct quire_group), PAGE_SIZE)
 
-enum callback_thread { CALLBACKS_NONE, CALLBACKS_STARTING, CALLBACKS_RUN };
+enum callback_thread { CALLBACKS_NONE, CALLBACKS_STARTING, CALLBACKS_RUN, CALLBACKS_ENDED };
 
 struct quire {
 	struct engine *e; /* (C) */
@@ -54,7 +54,7 @@ struct quire {
 	struct atomic32 *purge; /* (C) of e: heaps shall give back what they can */
 	struct memcg_id root; /* (C) */
 	bool host; /* (C) the preload's engine: not ours to fork or destroy */
-	struct atomic32 callback_thread; /* enum callback_thread */
+	struct atomic32 callback_thread; /* enum callback_thread; futex of quire_close() */
 	struct atomic64 heaps; /* struct quire_heap[HEAPS_MAX], heap.c */
 	struct quire *next; /* list of open trees, open.c */
 	struct atomic64 groups[GROUP_CHUNKS]; /* struct quire_group[GROUP_CHUNK] */
@@ -78,6 +78,8 @@ int QUIRE_MUST_CHECK group_check(struct quire_group *g);
 
 /* Make the callback thread unless it is there: 0, -EAGAIN, -ENOSYS. */
 int QUIRE_MUST_CHECK event_start_thread(struct quire *q);
+/* quire_close(): the thread, if there is one, has seen the last of q. */
+void event_stop_thread(struct quire *q);
 /* In a forked child: the thread is not there; make it again. */
 void event_fork_child(struct quire *q);
 /* Before a group is removed: no callback of it runs or comes. */

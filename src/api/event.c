@@ -55,8 +55,10 @@ static void callback_thread(void *arg)
 {
 	struct quire *q = arg;
 
-	/* q may be gone when this returns: the engine ended with it. */
 	engine_callback_loop(q->e);
+	/* Last: q is gone as soon as this is seen. */
+	atomic32_store(&q->callback_thread, CALLBACKS_ENDED);
+	futex_wake(&q->callback_thread, UINT32_MAX, false);
 }
 
 int event_start_thread(struct quire *q)
@@ -66,13 +68,20 @@ int event_start_thread(struct quire *q)
 	if (!atomic32_cas(&q->callback_thread, CALLBACKS_NONE, CALLBACKS_STARTING))
 		return 0;
 	err = host_thread_start(callback_thread, q);
-	if (err < 0) {
-		atomic32_store(&q->callback_thread, CALLBACKS_NONE);
+	atomic32_store(&q->callback_thread, err < 0 ? CALLBACKS_NONE : CALLBACKS_RUN);
+	if (err < 0)
 		return why(err, err == -ENOSYS ? "callbacks need a program with pthread_create" :
 						 "no thread could be made for callbacks");
-	}
-	atomic32_store(&q->callback_thread, CALLBACKS_RUN);
 	return 0;
+}
+
+void event_stop_thread(struct quire *q)
+{
+	if (atomic32_load(&q->callback_thread) == CALLBACKS_NONE)
+		return;
+	engine_callback_stop(q->e);
+	while (atomic32_load(&q->callback_thread) == CALLBACKS_RUN)
+		futex_wait(&q->callback_thread, CALLBACKS_RUN, SYNC_FOREVER, false);
 }
 
 /* Whoever ran a callback at the fork does not exist here. */

@@ -292,6 +292,7 @@ void quire_close(struct quire *q)
 	 * which its callbacks may still name, stay too. */
 	if (q->host)
 		return;
+	event_stop_thread(q);
 	engine_destroy(q->e);
 	free_handles(q);
 }

@@ -159,12 +159,15 @@ int QUIRE_MUST_CHECK engine_add_event(struct engine *e, struct memcg_id id, u32 
 				      u32 *ret_watch);
 int QUIRE_MUST_CHECK engine_del_event(struct engine *e, u32 watch);
 /*
- * Serve callbacks on the calling application thread until engine_destroy().
+ * Serve callbacks on the calling application thread until engine_callback_stop().
  * They are user code that mallocs, faults and uses TLS, so they cannot run on
  * a thread that libc does not know: the API starts a pthread for this when the
  * first callback is set.
  */
 void engine_callback_loop(struct engine *e);
+/* For good.  Does not wait: whoever called the loop knows when it has returned, and may
+ * destroy the engine then. */
+void engine_callback_stop(struct engine *e);
 
 /*
  * malloc's unused dirty pages: non-zero asks the allocator to purge at its next

@@ -319,7 +319,7 @@ int engine_set_oom(struct engine *e, struct memcg_id id, engine_oom_fn fn, void 
 
 void engine_callback_loop(struct engine *e)
 {
-	while (!atomic32_load(&e->reclaim.stop)) {
+	while (!atomic32_load(&e->callback_stop)) {
 		u32 seq = event_seq(&e->callback_event);
 
 		for (u32 i = 0; i < NR_CALLBACKS; i++) {
@@ -336,6 +336,12 @@ void engine_callback_loop(struct engine *e)
 		}
 		event_wait(&e->callback_event, seq, NSEC_PER_SEC);
 	}
+}
+
+void engine_callback_stop(struct engine *e)
+{
+	atomic32_store(&e->callback_stop, 1);
+	event_signal(&e->callback_event);
 }
 
 /* Ask one callback; what it returned, 0 when it did not answer in time. */

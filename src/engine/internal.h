@@ -136,6 +136,7 @@ struct engine {
 	struct watch watch[NR_WATCHES];
 	struct callback callback[NR_CALLBACKS];
 	struct event callback_event;
+	struct atomic32 callback_stop;
 	struct atomic32 purge;
 
 	/* threads; each struct task is large (codec) and touched only when used */

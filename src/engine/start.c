@@ -154,7 +154,6 @@ void engine_close_all(struct engine *e)
 	event_signal(&e->reclaim.wake);
 	event_signal(&e->reclaim.trim);
 	event_signal(&e->fault.timer_wake);
-	event_signal(&e->callback_event);
 	thread_join(&e->kswapd_task.thread);
 	thread_join(&e->writeback_task.thread);
 	thread_join(&e->ticker_task.thread);

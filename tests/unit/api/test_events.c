@@ -3,6 +3,7 @@
  * test_events.c - eventfds, shrinkers and out-of-memory callbacks on a group that
  * really pages.  paging
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/test.h"
@@ -217,4 +219,43 @@ TEST(callbacks_after_fork)
 	ASSERT_EQ(status, 0);
 	ASSERT_EQ(c.nr_calls, 0);
 	quire_close(q);
+}
+
+/* ---- closing ---------------------------------------------------------------------------- */
+
+static size_t no_bytes(void *arg, struct quire_group *g, size_t bytes_wanted)
+{
+	(void)arg, (void)g, (void)bytes_wanted;
+	return 0;
+}
+
+static int nr_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int nr = -2; /* . and .. */
+
+	ASSERT_TRUE(dir != NULL);
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr;
+}
+
+/* The thread of the callbacks goes with its tree, whether that was started or not. */
+TEST(close_ends_the_callbacks)
+{
+	struct timespec pause = { .tv_nsec = 100000000 };
+
+	for (int started = 1; started >= 0; started--) {
+		struct quire *q = open_real();
+
+		ASSERT_OK(quire_set_shrinker(quire_root(q), no_bytes, NULL));
+		if (started)
+			ASSERT_OK(quire_start(q));
+		quire_close(q);
+	}
+	/* one that was left would sleep for a second, then look at its tree */
+	for (int i = 0; i < 100 && nr_threads() > 1; i++)
+		nanosleep(&pause, NULL);
+	ASSERT_EQ(nr_threads(), 1);
 }
