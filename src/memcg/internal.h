@@ -42,6 +42,7 @@
 #define MEMBER_NOBODY NR_MEMBERS /* owner of what former members left behind */
 #define NR_LEVELS (MEMCG_DEPTH_MAX + 1) /* root included */
 #define SEQ_TRIES 4 /* a reader takes what it got after so many changes */
+#define WALK_TRIES 256 /* siblings removed under one step of a walk */
 
 enum seg_area { SEG_GROUPS, SEG_OBJCGS, SEG_NR_AREAS };
 

@@ -303,12 +303,11 @@ int memcg_lookup(struct memcg_tree *t, const char *path, struct memcg_id *ret_id
 
 		while (at && path_part(&p, &name, &len))
 			at = index_find(t, at, name, len);
-		if (at) {
+		/* Found or not, but not by way of a record that was freed under us. */
+		if (segment_seq_same(t, seq) || (at && try == SEQ_TRIES - 1)) {
 			ret_id->v = at;
-			return 0;
+			return at ? 0 : -ENOENT;
 		}
-		if (segment_seq_same(t, seq))
-			break;
 	}
 	return -ENOENT;
 }
@@ -463,21 +462,39 @@ bool memcg_is_descendant(const struct memcg_tree *t, struct memcg_id id, struct 
 	return false;
 }
 
-/* The group a walk may go to from a link that may be stale, or 0. */
-static u32 walk_to(const struct memcg_tree *t, u32 i, u32 parent)
+/*
+ * The group that a link leads to, or 0: of those below parent, the next that is online.
+ * One that is being removed is OFFLINE before it is unlinked, and while it is that its
+ * own link leads on; one that is anything else was unlinked before, so that the link is
+ * another by now.
+ */
+static u32 walk_to(const struct memcg_tree *t, const struct atomic32 *link, u32 parent)
 {
-	const struct group *g = group_at(t, i);
+	const struct group *over = NULL;
 
-	if (g && atomic32_load(&g->state) == GROUP_ONLINE && atomic32_load(&g->parent) == parent)
-		return i;
+	for (u32 try = 0; try < WALK_TRIES; try++) {
+		u32 i = atomic32_load(over ? &over->sib_next : link);
+		const struct group *g = group_at(t, i);
+		u32 state = g ? atomic32_load(&g->state) : GROUP_FREE;
+
+		if (over && atomic32_load(&over->state) != GROUP_OFFLINE)
+			over = NULL;
+		else if (!g)
+			return 0;
+		else if (atomic32_load(&g->parent) != parent || state == GROUP_FREE)
+			over = NULL;
+		else if (state == GROUP_ONLINE)
+			return i;
+		else
+			over = g;
+	}
 	return 0;
 }
 
 /*
- * Down if there is a child, else to the next sibling of the nearest ancestor
- * that has one.  The record of prev is intact until this member releases it.
- * Where a concurrent removal has made a sibling link lead nowhere, the rest of
- * those siblings is left out this time.
+ * Down if there is a child, else to the next sibling of the nearest ancestor that has
+ * one.  Whoever is online all the time is found, unless prev was removed: its record is
+ * intact until this member releases it, but it has no siblings that come after it.
  */
 struct memcg_id memcg_next(const struct memcg_tree *t, struct memcg_id root, struct memcg_id prev)
 {
@@ -487,11 +504,11 @@ struct memcg_id memcg_next(const struct memcg_tree *t, struct memcg_id root, str
 	if (!i)
 		return group_at(t, root.v) ? root : (struct memcg_id){ 0 };
 	g = group_of(t, prev);
-	to = walk_to(t, atomic32_load(&g->child_first), i);
+	to = walk_to(t, &g->child_first, i);
 	for (u32 l = 0; !to && l < NR_LEVELS && i != root.v; l++) {
 		u32 parent = atomic32_load(&g->parent);
 
-		to = walk_to(t, atomic32_load(&g->sib_next), parent);
+		to = walk_to(t, &g->sib_next, parent);
 		i = parent;
 		g = group_at(t, i);
 		if (!g)

@@ -6,6 +6,8 @@
  * is (K1); a charge has a payer at all times (L2); an id is used again only when
  * nobody can hold it (L4); ancestors' totals do not change (L6).
  */
+#include <string.h>
+
 #include "race.h"
 
 /* ---- bodies ---------------------------------------------------------------------- */
@@ -199,3 +201,73 @@ RACE(L1_reclaim_and_remove_two, .setup = grandchild_mapped,
 RACE(L1_faults_and_remove_two, .setup = grandchild_in_frame,
      .body = { fault_twice, remove_two_levels }, .preemptions = 2,
      .mutants = { MUTANT_flip_outside_locks })
+
+/* ---- walks and look-ups take no lock ----------------------------------------------------- */
+
+static struct memcg_id sibling[3];
+
+static void with_siblings(void)
+{
+	static const char *const path[] = { "p/w0", "p/w1", "p/w2" };
+
+	for (u32 i = 0; i < ARRAY_SIZE(sibling); i++) {
+		int err = memcg_create_path(rig->e->tree, path[i], &sibling[i]);
+
+		quire_assert(!err);
+	}
+}
+
+/* Who was there all the time is not missed. */
+static void walk(void *ctx)
+{
+	struct memcg_id id = memcg_next(rig->e->tree, rig->p, sibling[0]);
+
+	(void)ctx;
+	quire_assert(id.v == sibling[1].v || id.v == sibling[2].v);
+}
+
+static void look_up(void *ctx)
+{
+	struct memcg_id id;
+	int err = memcg_lookup(rig->e->tree, "p/w2", &id);
+
+	(void)ctx;
+	quire_assert(!err && id.v == sibling[2].v);
+}
+
+static void path_of(void *ctx)
+{
+	char text[32];
+	struct fmt out;
+
+	(void)ctx;
+	fmt_init(&out, text, sizeof(text));
+	memcg_path(rig->e->tree, sibling[2], &out);
+	quire_assert(!strcmp(text, "/p/w2"));
+}
+
+static void remove_sibling(void *ctx)
+{
+	s64 err = group_remove(rig->e, sibling[1]);
+
+	(void)ctx;
+	quire_assert(!err);
+}
+
+static void replace_sibling(void *ctx)
+{
+	struct memcg_id id;
+	int err;
+
+	remove_sibling(ctx);
+	err = memcg_create(rig->e->tree, rig->p, "w3", &id);
+	quire_assert(!err);
+}
+
+RACE(L3_walk_and_remove, .setup = with_siblings, .body = { walk, remove_sibling }, .preemptions = 2)
+RACE(L3_walk_and_replace, .setup = with_siblings, .body = { walk, replace_sibling },
+     .preemptions = 2)
+RACE(L3_lookup_and_replace, .setup = with_siblings, .body = { look_up, replace_sibling },
+     .preemptions = 2)
+RACE(L3_path_and_replace, .setup = with_siblings, .body = { path_of, replace_sibling },
+     .preemptions = 2)
