@@ -39,7 +39,6 @@ static int check_writable(const char *dir)
 int store_check_dir(const char *dir, bool allow_tmpfs, u64 *ret_free)
 {
 	struct statfs fs;
-	u64 bytes_free;
 	int fd, err;
 
 	fd = os_open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
@@ -54,11 +53,8 @@ int store_check_dir(const char *dir, bool allow_tmpfs, u64 *ret_free)
 	err = check_writable(dir);
 	if (err)
 		return err;
-	bytes_free = (u64)fs.f_bavail * (u64)fs.f_bsize;
-	if (bytes_free < MIN_FREE)
-		return -ENOSPC;
-	*ret_free = bytes_free;
-	return 0;
+	*ret_free = (u64)fs.f_bavail * (u64)fs.f_bsize;
+	return *ret_free < MIN_FREE ? -ENOSPC : 0;
 }
 
 void store_close(struct store *s)

@@ -109,7 +109,7 @@ struct store {
 /*
  * Why a directory will not do, before anything is created: 0 or -ENOENT,
  * -ENOTDIR, -EACCES (not writable), -EMEDIUMTYPE (tmpfs/ramfs: memory),
- * -ENOSPC (less than 16 MiB free).  ret_free: bytes free there.
+ * -ENOSPC (less than 16 MiB free).  ret_free: bytes free there, then too.
  */
 int QUIRE_MUST_CHECK store_check_dir(const char *dir, bool allow_tmpfs, u64 *ret_free);
 /* Open a log store; on an engine thread (private fd table). */
