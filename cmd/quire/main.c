@@ -44,7 +44,7 @@ char *text_of(const char *format, ...)
 
 	va_start(ap, format);
 	if (vasprintf(&text, format, ap) < 0)
-		die(EXIT_QUIRE, "out of memory");
+		die(EXIT_QUIRE, "out of memory: close other programs");
 	va_end(ap);
 	return text;
 }

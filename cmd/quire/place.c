@@ -99,10 +99,12 @@ static int open_private_dir(const char *path)
 	int fd;
 
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		die(EXIT_QUIRE, "cannot create %s: %s", path, strerror(errno));
+		die(EXIT_QUIRE, "cannot create %s: %s: choose another $XDG_RUNTIME_DIR", path,
+		    strerror(errno));
 	fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		die(EXIT_QUIRE, "cannot open %s: %s", path, strerror(errno));
+		die(EXIT_QUIRE, "cannot open %s: %s: choose another $XDG_RUNTIME_DIR", path,
+		    strerror(errno));
 	if (st.st_uid != geteuid() || st.st_mode & 022)
 		die(EXIT_QUIRE,
 		    "%s belongs to or may be written by others: chmod 700 it, or "
@@ -127,7 +129,8 @@ int place_tree(const char *name, char **ret_path)
 	dir_fd = open_private_dir(dir);
 	fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		die(EXIT_QUIRE, "cannot open the tree %s/%s: %s", dir, name, strerror(errno));
+		die(EXIT_QUIRE, "cannot open the tree %s/%s: %s: choose another name", dir, name,
+		    strerror(errno));
 	close(dir_fd);
 	*ret_path = text_of("%s/%s", dir, name);
 	free(dir);

@@ -43,7 +43,7 @@ static char *read_file(struct quire_view *view, const char *group, const char *f
 	char *buf = calloc(1, STAT_BYTES);
 
 	if (!buf)
-		die(EXIT_QUIRE, "out of memory");
+		die(EXIT_QUIRE, "out of memory: close other programs");
 	if (quire_view_read(view, group, file, buf, STAT_BYTES, NULL) < 0)
 		buf[0] = 0;
 	return buf;

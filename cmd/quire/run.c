@@ -27,6 +27,11 @@
 /* Less than this and the loader itself would not get through. */
 #define LIMIT_MIN MIB
 #define GROUP_DEFAULT "/run"
+/* Each process has a group below it; 16 levels are all there are. */
+#define GROUP_DEPTH_MAX 15
+/* What the preload has room for. */
+#define GROUP_PATH_MAX 200
+#define SWAP_DIR_MAX 247
 /* Room for what a log of stored pages needs beyond the pages. */
 #define STORE_SLACK (16 * MIB)
 
@@ -93,6 +98,26 @@ static uint64_t limit_of(struct run *run, const char *file, uint64_t otherwise)
 	return s ? s->bytes : otherwise;
 }
 
+/* What is wrong with text as the value of a file that holds no size; NULL: nothing. */
+static const char *wrong_text(const char *file, const char *text)
+{
+	static const char *const flags[] = { "memory.oom.group", "memory.zswap.writeback" };
+	static const char *const bounds[] = { "cgroup.max.depth", "cgroup.max.descendants" };
+
+	for (size_t i = 0; i < COUNT_OF(flags); i++)
+		if (!strcmp(file, flags[i]))
+			return !strcmp(text, "0") || !strcmp(text, "1") ?
+				       NULL :
+				       "is neither on nor off: write 1 or 0";
+	for (size_t i = 0; i < COUNT_OF(bounds); i++)
+		if (!strcmp(file, bounds[i]))
+			return !strcmp(text, "max") || (strlen(text) < 10 &&
+							text[strspn(text, "0123456789")] == 0) ?
+				       NULL :
+				       "is not a number: write one below 1000000000, or max";
+	return "";
+}
+
 /* The last one given holds. */
 static void add_setting(struct run *run, const char *file, const char *text)
 {
@@ -110,9 +135,16 @@ static void add_setting(struct run *run, const char *file, const char *text)
 		if (wrong)
 			die(EXIT_QUIRE, "%s: \"%s\" %s", file, text, wrong);
 	}
+	wrong = is_size ? NULL : wrong_text(file, text);
+	if (wrong && !*wrong)
+		die(EXIT_QUIRE, "%s: is no setting to start with: write it when there is a program",
+		    file);
+	if (wrong)
+		die(EXIT_QUIRE, "%s: \"%.40s\" %s", file, text, wrong);
 	if (!s) {
 		if (run->nr_settings == SETTINGS_MAX)
-			die(EXIT_QUIRE, "too many settings: at most %d", SETTINGS_MAX);
+			die(EXIT_QUIRE, "too many settings (at most %d): leave some out",
+			    SETTINGS_MAX);
 		s = &run->settings[run->nr_settings++];
 	}
 	s->file = file;
@@ -202,10 +234,16 @@ static void set_group(void *ctx, const char *arg)
 	static const char valid[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 				    "0123456789._@-";
 	const char *p = arg;
-	size_t len;
+	size_t len, depth = 0;
 
+	if (strlen(arg) > GROUP_PATH_MAX)
+		die(EXIT_QUIRE, "--group \"%.32s...\" is longer than %d characters: shorten it",
+		    arg, GROUP_PATH_MAX);
 	while (*p) {
 		p += strspn(p, "/");
+		if (*p && ++depth > GROUP_DEPTH_MAX)
+			die(EXIT_QUIRE, "--group \"%s\" is deeper than %d levels: leave some out",
+			    arg, GROUP_DEPTH_MAX);
 		len = strspn(p, valid);
 		if (len > 63 || (p[len] && p[len] != '/') || (len == 1 && p[0] == '.') ||
 		    (len == 2 && p[0] == '.' && p[1] == '.'))
@@ -360,6 +398,11 @@ static void check_paging(struct run *run)
 	if (quire_probe(run->pager, &probe) < 0)
 		die(EXIT_QUIRE, "%s", quire_why());
 	run->swap_dir = place_swap_dir(run->swap_dir_option);
+	if (strlen(run->swap_dir) > SWAP_DIR_MAX)
+		die(EXIT_QUIRE,
+		    "swap directory %.40s... is longer than %d characters: choose "
+		    "another one",
+		    run->swap_dir, SWAP_DIR_MAX);
 	if (limit_of(run, "memory.swap.max", SIZE_NONE) &&
 	    quire_check_swap_dir(run->swap_dir, 0, NULL) < 0)
 		die(EXIT_QUIRE, "%s", quire_why());
@@ -438,7 +481,7 @@ static char *run_variable(struct run *run)
 	FILE *out = open_memstream(&text, &size);
 
 	if (!out)
-		die(EXIT_QUIRE, "out of memory");
+		die(EXIT_QUIRE, "out of memory: close other programs");
 	if (run->segment_path)
 		put_pair(out, "segment", run->segment_path);
 	else
@@ -452,7 +495,7 @@ static char *run_variable(struct run *run)
 	if (run->allow_unmanaged)
 		put_pair(out, "allow_unmanaged", "1");
 	if (fclose(out))
-		die(EXIT_QUIRE, "out of memory");
+		die(EXIT_QUIRE, "out of memory: close other programs");
 	return text;
 }
 

@@ -102,12 +102,31 @@ run 125 'no such file' -p memory.frob=1 true
 run 125 'cannot be written' -p memory.current=1 true
 run 125 'no such file' -p CPUQuota=20% true
 run 125 'is not a size' -p MemoryMax=lots true
+for file in memory.oom.group memory.zswap.writeback; do
+	run 125 "$file: \"2\" is neither on nor off" -p $file=2 true
+	run 125 "$file: \"yes\" is neither on nor off" -p $file=yes true
+done
+run 125 'cgroup.max.depth: "deep" is not a number' -p cgroup.max.depth=deep true
+run 125 'cgroup.max.descendants: "-1" is not a number' -p cgroup.max.descendants=-1 true
+for file in memory.reclaim memory.peak memory.swap.peak memory.pressure cgroup.procs \
+	cgroup.type cgroup.threads cgroup.subtree_control; do
+	run 125 "$file: is no setting to start with" -p $file=1 true
+done
 run 125 'is not a path' --group 'a b' true
 run 125 'is not a path' --group ../x true
 run 125 'is not a path' --group "$(printf 'x%.0s' {1..64})" true
+run 125 'is deeper than 15' --group "$(printf 'a/%.0s' {1..16})" true
+run 125 'is longer than 200' --group "$(printf 'abcdefghijklmnopqrstuvwxyz/%.0s' {1..8})" true
 run 125 'is not a name' --tree a/b true
 run 125 'is not a name' --tree .hidden true
 run 125 'is not a name' --tree '' true
+XDG_RUNTIME_DIR=/proc run 125 'cannot create /proc/quire: .*: ' --tree a true
+XDG_RUNTIME_DIR=/dev/null run 125 'cannot create /dev/null/quire: .*: ' --tree a true
+mkdir -p "$tmp/runtime/quire/dir"
+chmod 700 "$tmp/runtime/quire"
+XDG_RUNTIME_DIR=$tmp/runtime run 125 'cannot open the tree .*: .*: ' --tree dir true
+chmod 777 "$tmp/runtime/quire"
+XDG_RUNTIME_DIR=$tmp/runtime run 125 'may be written by others: chmod 700' --tree a true
 
 # ---- the program --------------------------------------------------------------------
 run 127 'not found' --max 64M quire-no-such-program
@@ -126,10 +145,26 @@ if cc -static -o "$tmp/static" "$tmp/static.c" 2>/dev/null; then
 	run 125 'statically linked' --max 64M "$tmp/of-static"
 fi
 
+# ---- quire itself, not where it was installed ---------------------------------------
+mkdir "$tmp/alone" "$tmp/with a space"
+cp "$quire" "$tmp/alone"
+cp "$quire" "$build/libquire-preload.so" "$tmp/with a space"
+quire=$tmp/with\ a\ space/quire run 125 'path with a space or a colon: install' --max 64M true
+if ! "$tmp/alone/quire" run --max 64M true 2>/dev/null; then # not installed here
+	quire=$tmp/alone/quire run 125 'nor installed: install quire again' --max 64M true
+fi
+
+# ---- a limit that the program cannot live with -------------------------------------------
+run 137 'out of memory in group .* killed: .*: raise --max' --max 2M --swap-max 0 \
+	"$build/tests/fail_store_full" 16
+
 # ---- the swap directory -----------------------------------------------------------------
 run 125 'does not exist' --max 64M --swap-dir /no/such/dir true
 run 125 'not a directory' --max 64M --swap-dir /etc/passwd true
 run 125 'is empty' --max 64M --swap-dir '' true
+long=$tmp/$(printf 'd%.0s' {1..240})
+mkdir "$long"
+run 125 'is longer than 247' --max 64M --swap-dir "$long" true
 if [ "$(stat -f -c %T /dev/shm 2>/dev/null)" = tmpfs ]; then
 	run 125 'tmpfs' --max 64M --swap-dir /dev/shm true
 	QUIRE_SWAP_DIR=/dev/shm run 125 'tmpfs' --max 64M true
