@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork.c - the preload's atfork handlers.
+ * fork.c - the preload's atfork handlers, and fork() itself, which can be refused.
  *
  * Registered first: prepare runs last of all, child first of all (findings 4).
  * Order inside: jemalloc's locks, then the engine's gates; back in reverse, except
@@ -13,10 +13,13 @@
  */
 #include "preload.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/os.h"
 
@@ -74,8 +77,25 @@ static void child(void)
 	malloc_fork_child();
 }
 
+static pid_t (*libc_fork)(void);
+
+/* What fork(2) says where a child cannot be had for want of something. */
+EXPORT pid_t fork(void)
+{
+	if (preload.ready && engine_fork_check(preload.e)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (!libc_fork)
+		*(void **)&libc_fork = dlsym(RTLD_NEXT, "fork");
+	return libc_fork();
+}
+
 void fork_install(void)
 {
+	/* Now: a fork in a signal handler must not wait for the loader. */
+	*(void **)&libc_fork = dlsym(RTLD_NEXT, "fork");
+
 	/* Can only fail for want of memory this early; then fork would lose pages. */
 	if (pthread_atfork(prepare, parent, child))
 		os_abort("quire: cannot register fork handlers\n");

@@ -183,6 +183,11 @@ struct atomic32 *engine_purge_word(struct engine *e);
  * Called on the forking thread; faults are served, nothing leaves.
  */
 void engine_set_fork_touch(struct engine *e, void (*fn)(void *ctx), void *ctx);
+/*
+ * On the thread that is about to call fork(2): -EAGAIN, the program has no descriptor
+ * numbers for what the child must get, and it would not live.  Handlers cannot say no.
+ */
+int QUIRE_MUST_CHECK engine_fork_check(struct engine *e);
 void engine_fork_prepare(struct engine *e);
 void engine_fork_parent(struct engine *e);
 void engine_fork_child(struct engine *e);

@@ -222,7 +222,49 @@ static bool stretch_fd_limit(struct rlimit64 *ret_old)
 	more.rlim_cur += 2 + NR_PASSED;
 	if (more.rlim_cur > more.rlim_max)
 		more.rlim_max = more.rlim_cur; /* root only */
-	return !os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0, 0, 0);
+	if (!os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0, 0, 0))
+		return true;
+	more.rlim_cur = more.rlim_max = ret_old->rlim_max;
+	return more.rlim_cur > ret_old->rlim_cur &&
+	       !os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0, 0, 0);
+}
+
+static void restore_fd_limit(const struct rlimit64 *old)
+{
+	os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)old, 0, 0, 0);
+}
+
+/* Are so many numbers free in the program's table? */
+static bool has_fds(u32 nr)
+{
+	int fd[2 + NR_PASSED];
+	u32 got = 0;
+
+	while (got < nr && (fd[got] = os_eventfd(0, O_CLOEXEC)) >= 0)
+		got++;
+	for (u32 i = 0; i < got; i++)
+		os_close(fd[i]);
+	return got == nr;
+}
+
+/* Another thread may take them before the fork does: then fork_failed() has its reason. */
+int engine_fork_check(struct engine *e)
+{
+	struct rlimit64 old;
+	struct store *store;
+	bool stretched, can;
+
+	if (!engine_running(e))
+		return 0;
+	store = zswap_backing(&e->zswap);
+	/* Without one a child finds all it needs by itself. */
+	if (!store)
+		return 0;
+	stretched = stretch_fd_limit(&old);
+	can = has_fds(min_of(2 + 1 + store_fork_fds(store), (u32)(2 + NR_PASSED)));
+	if (stretched)
+		restore_fd_limit(&old);
+	return can ? 0 : -EAGAIN;
 }
 
 /* Freeze faults and fetch what the child needs; pair: a socket to fetch it by. */
@@ -259,7 +301,7 @@ static void prepare_running(struct engine *e)
 		if (pair[i] >= 0)
 			os_close(pair[i]);
 	if (stretched)
-		os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&old, 0, 0, 0);
+		restore_fd_limit(&old);
 }
 
 /* True with the passive lock held; false: the engine runs. */

@@ -224,6 +224,16 @@ int store_fork_prepare(struct store *s, struct store_fork *ret_fork)
 	return 0;
 }
 
+u32 store_fork_fds(struct store *s)
+{
+	const struct log *lg = log_of(s);
+	u32 nr = 0;
+
+	for (int i = 0; i < STORE_MAX_FILES; i++)
+		nr += lg->file[i].kind == FILE_NONE ? 0 : 2;
+	return nr;
+}
+
 void store_fork_parent(struct store *s)
 {
 	struct log *lg = log_of(s);

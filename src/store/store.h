@@ -141,6 +141,8 @@ struct store_fork {
  * generations or children (bring everything into memory first), -ENOMEM.
  */
 int QUIRE_MUST_CHECK store_fork_prepare(struct store *s, struct store_fork *ret_fork);
+/* How many descriptors that will be, at most; no lock: a hint. */
+u32 store_fork_fds(struct store *s);
 /* In the parent after the fork, failed or not: drops our write end. */
 void store_fork_parent(struct store *s);
 /*

@@ -27,6 +27,7 @@ check 60 lazy 20
 check 60 stack
 check 60 nss
 check 60 files
+check 60 no-files
 check 60 nested 10
 check 60 clean 10
 check 60 busy 10

@@ -11,9 +11,12 @@
  *   nss         fork of a program whose name service records are paged out
  *   stack       fork on a thread whose stack and guard came from mmap
  *   files       fork with a full table of descriptors
+ *   no-files    the same where it cannot be stretched: EAGAIN at most, and no lost child
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <stdatomic.h>
@@ -23,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -334,6 +338,46 @@ static void files(void)
 		die("a descriptor number came free");
 }
 
+/* Without the right to raise hard limits. */
+static void drop_resource_capability(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data))
+		die("capget failed");
+	data[CAP_SYS_RESOURCE / 32].effective &= ~(1u << CAP_SYS_RESOURCE % 32);
+	if (syscall(SYS_capset, &header, data))
+		die("capset failed");
+}
+
+static void no_files(void)
+{
+	struct rlimit few = { 64, 64 };
+	pid_t pid;
+
+	setrlimit(RLIMIT_NOFILE, &few);
+	drop_resource_capability();
+	while (dup(0) >= 0)
+		;
+	for (int i = 0; i < 3; i++) {
+		errno = 0;
+		pid = fork();
+		if (pid == 0) {
+			child_checks(i);
+			_exit(0);
+		}
+		if (pid > 0)
+			expect_child(pid, "no-files");
+		else if (errno != EAGAIN)
+			die("fork: errno %d", errno);
+		pool_check(&pool, 0, pool.nr_pages, 1);
+	}
+	for (int fd = 64 - 8; fd < 64; fd++)
+		close(fd);
+	fork_many(5, "no-files, with some after all");
+}
+
 int main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "single";
@@ -362,6 +406,8 @@ int main(int argc, char **argv)
 		stack();
 	else if (!strcmp(how, "files"))
 		files();
+	else if (!strcmp(how, "no-files"))
+		no_files();
 	else
 		die("unknown: %s", how);
 	return 0;
