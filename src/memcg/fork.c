@@ -63,6 +63,19 @@ static int copy_area(struct segment *s, enum seg_area a, size_t first, size_t re
 	return err;
 }
 
+/* Chunks that others made and we never mapped are not part of the copy. */
+static void trim_area(struct memcg_tree *t, enum seg_area a, size_t first, size_t record)
+{
+	struct area_head *ah = &seg_head(t)->area[a];
+	u32 nr = atomic32_peek(&t->seg->nr_mapped[a]);
+	size_t bytes = (size_t)nr * record;
+
+	atomic32_store(&ah->nr_ready, nr);
+	atomic32_store(&ah->nr_high, min_of(atomic32_peek(&ah->nr_high), nr));
+	atomic32_store(&ah->nr_chunks,
+		       bytes > first ? (u32)((bytes - first + SEG_CHUNK - 1) / SEG_CHUNK) : 0);
+}
+
 /*
  * The other members went on while we copied: links and counters may not fit
  * together, and they are no members of the copy.  Their totals and ours are
@@ -107,6 +120,8 @@ int memcg_tree_fork_child(struct memcg_tree *t)
 			err = copy_area(s, SEG_OBJCGS, SEG_OBJCGS_FIRST, sizeof(struct objcg));
 		s->shared = false;
 		s->fd = s->lock_fd = -1;
+		trim_area(t, SEG_GROUPS, SEG_GROUPS_FIRST, sizeof(struct group));
+		trim_area(t, SEG_OBJCGS, SEG_OBJCGS_FIRST, sizeof(struct objcg));
 	}
 	mutex_init(&s->lock, "tree", LOCK_RANK_TREE);
 	if (err)

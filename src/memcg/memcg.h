@@ -143,6 +143,9 @@ int QUIRE_MUST_CHECK memcg_tree_create(struct meta *meta, struct memcg_tree **re
  */
 int QUIRE_MUST_CHECK memcg_tree_attach(struct meta *meta, int fd, int lock_fd,
 				       struct memcg_tree **ret_tree);
+/* The descriptor of the segment is about to be closed: what others add is not seen any
+ * more, and the tree does not grow from here. */
+void memcg_tree_forget_fd(struct memcg_tree *t);
 /* Read only, for the waiting parent and quire top: nothing is written. */
 int QUIRE_MUST_CHECK memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree);
 /*

@@ -23,12 +23,16 @@
 
 /* ---- rebuild ------------------------------------------------------------------ */
 
+/* Others may have made the area grow: what this process cannot map is not there for it. */
 static u32 area_high(const struct memcg_tree *t, enum seg_area a)
 {
 	const struct area_head *ah = &seg_head(t)->area[a];
 	u32 high = min_of(atomic32_load(&ah->nr_high), atomic32_load(&ah->nr_ready));
 
-	return min_of(high, a == SEG_GROUPS ? NR_GROUPS_MAX : NR_OBJCGS_MAX);
+	high = min_of(high, a == SEG_GROUPS ? NR_GROUPS_MAX : NR_OBJCGS_MAX);
+	if (high && !segment_has(t->seg, a, high - 1))
+		high = min_of(high, atomic32_load(&t->seg->nr_mapped[a]));
+	return high;
 }
 
 static void clear_links(struct group *g)

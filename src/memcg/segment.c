@@ -537,6 +537,11 @@ int memcg_tree_attach(struct meta *meta, int fd, int lock_fd, struct memcg_tree 
 	return 0;
 }
 
+void memcg_tree_forget_fd(struct memcg_tree *t)
+{
+	t->seg->fd = -1;
+}
+
 int memcg_tree_join(struct meta *meta, struct memcg_tree *of, struct memcg_tree **ret_tree)
 {
 	struct memcg_tree *t = NULL;
