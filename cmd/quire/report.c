@@ -27,7 +27,7 @@ struct figures {
 	char *stat; /* text of memory.stat */
 	char *events, *swap_events;
 	uint64_t peak, swap_peak;
-	uint64_t nr_members;
+	uint64_t nr_members, nr_refused;
 	struct quire_member busiest; /* most hard faults */
 	uint64_t worst_ns[4];
 	uint64_t peak_anon; /* largest of one process, by the system */
@@ -99,6 +99,7 @@ static void read_members(struct quire_view *view, struct figures *f)
 static void read_figures(const struct report *r, struct figures *f)
 {
 	struct quire_view *view;
+	char *tree;
 
 	memset(f, 0, sizeof(*f));
 	if (quire_view_open(r->segment_fd, &view) < 0) {
@@ -110,6 +111,9 @@ static void read_figures(const struct report *r, struct figures *f)
 	f->stat = read_file(view, r->group, "memory.stat");
 	f->events = read_file(view, r->group, "memory.events");
 	f->swap_events = read_file(view, r->group, "memory.swap.events");
+	tree = read_file(view, "/", "cgroup.stat");
+	f->nr_refused = value_of(tree, "nr_refused_processes");
+	free(tree);
 	f->peak = read_number(view, r->group, "memory.peak");
 	f->swap_peak = read_number(view, r->group, "memory.swap.peak");
 	read_members(view, f);
@@ -225,6 +229,11 @@ static void print_text(const struct report *r, const struct figures *f, FILE *ou
 	}
 	fprintf(out, "  group        %s, %llu process%s\n", r->group,
 		(unsigned long long)f->nr_members, f->nr_members == 1 ? "" : "es");
+	if (f->nr_refused)
+		fprintf(out,
+			"  not counted  %llu processes, each within the limit: no more than 64 at a "
+			"time are\n",
+			(unsigned long long)f->nr_refused);
 	fprintf(out, "  memory       %s at most, limit %s\n", size_text(a, f->peak),
 		size_text(b, r->max));
 	print_paging(f, out);
@@ -331,6 +340,7 @@ static void print_json(const struct report *r, const struct figures *f, FILE *ou
 	put_keys(&j, "swap_events", f->swap_events);
 	put_keys(&j, "stat", f->stat);
 	put_members(&j, r);
+	json_number(&j, "processes_not_counted", f->nr_refused);
 	json_end(&j, '}');
 	fputc('\n', out);
 }

@@ -94,6 +94,9 @@ static void read_stat(struct memcg_tree *t, struct memcg_id id, struct fmt *out)
 	knob_print_key(out, "nr_subsys_memory", nr + 1);
 	knob_print_key(out, "nr_dying_descendants", nr_dying);
 	knob_print_key(out, "nr_dying_subsys_memory", nr_dying);
+	/* Of the whole tree, and no file of the kernel's. */
+	if (id.v == MEMCG_ROOT.v)
+		knob_print_key(out, "nr_refused_processes", member_nr_refused(t));
 }
 
 /* ---- bounds of the tree ----------------------------------------------------------- */

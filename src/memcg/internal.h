@@ -68,6 +68,7 @@ struct seg_header {
 	struct atomic32 nr_chunks;
 	struct atomic32 flags; /* SEG_RECURSIVEPROT */
 	struct atomic32 nr_members; /* member records ever used */
+	struct atomic32 nr_refused; /* processes that found them all taken */
 	struct area_head area[SEG_NR_AREAS];
 };
 _Static_assert(sizeof(struct seg_header) <= SEG_MEMBERS_AT, "header fits its page");

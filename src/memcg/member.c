@@ -64,6 +64,11 @@ static bool is_dead(struct memcg_tree *t, u32 n)
 	return segment_byte_try(t->seg, n + 1) == 0;
 }
 
+u32 member_nr_refused(const struct memcg_tree *t)
+{
+	return atomic32_load(&seg_head(t)->nr_refused);
+}
+
 /* Close the records of members whose processes are gone. */
 static void reap_dead(struct memcg_tree *t)
 {
@@ -79,6 +84,7 @@ static void reap_dead(struct memcg_tree *t)
 int member_claim(struct memcg_tree *t)
 {
 	struct atomic32 *nr = &seg_head(t)->nr_members;
+	struct atomic32 *refused = &seg_head(t)->nr_refused;
 	struct member *m;
 	int ret;
 	u32 n;
@@ -86,8 +92,10 @@ int member_claim(struct memcg_tree *t)
 	mutex_assert_held(&t->seg->lock);
 	reap_dead(t);
 	n = pick_record(t);
-	if (n == MEMBER_NOBODY)
+	if (n == MEMBER_NOBODY) {
+		atomic32_store(refused, atomic32_peek(refused) + 1);
 		return -EUSERS;
+	}
 	if (t->seg->lock_fd >= 0) {
 		ret = segment_byte_try(t->seg, n + 1);
 		if (ret)

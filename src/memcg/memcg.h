@@ -388,6 +388,7 @@ struct member_info {
 struct member_info *member_self(struct memcg_tree *t);
 const struct member_info *member_info(const struct memcg_tree *t, u32 n);
 bool member_alive(const struct memcg_tree *t, u32 n);
+u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */
 /* Set member_self()->home, which keeps that group from being removed.  -ENOENT. */
 int QUIRE_MUST_CHECK member_set_home(struct memcg_tree *t, struct memcg_id id);
 

@@ -181,6 +181,8 @@ TEST(sixty_four_members)
 	for (u32 n = 1; n < MEMCG_MEMBERS_MAX; n++)
 		ASSERT_EQ(memcg_tree_join(&meta, f.t, &t[n]), 0);
 	ASSERT_EQ(memcg_tree_join(&meta, f.t, &more), -EUSERS);
+	ASSERT_EQ(memcg_tree_join(&meta, f.t, &more), -EUSERS);
+	ASSERT_EQ(member_nr_refused(f.t), 2u);
 	memcg_tree_close(t[7]);
 	ASSERT_EQ(memcg_tree_join(&meta, f.t, &t[7]), 0);
 	ASSERT_TRUE(member_alive(f.t, 7));
