@@ -22,6 +22,10 @@
 
 #include "base/os.h"
 
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67 /* Linux 6.4 */
+#endif
+
 void privilege_before_loss(void)
 {
 	if (preload.ready)
@@ -105,5 +109,9 @@ EXPORT int prctl(int op, ...)
 	va_end(ap);
 	if (op == PR_SET_SECCOMP)
 		privilege_before_loss();
+	/* A merged page can be written without a fault (uffd_plain_pages()): heard and
+	 * not done, as MADV_MERGEABLE. */
+	if (op == PR_SET_MEMORY_MERGE && a[0])
+		return 0;
 	return (int)result(os_syscall6(SYS_prctl, op, a[0], a[1], a[2], a[3], 0));
 }

@@ -22,8 +22,8 @@ void uffd_close_all(struct pager *p, int dev_fd);
 
 /* mode: UFFDIO_REGISTER_MODE_... */
 int uffd_register(int fd, u64 addr, u64 len, u64 mode);
-/* No transparent huge pages: a fault must be for one page. */
-int uffd_no_huge_pages(u64 addr, u64 len);
+/* No transparent huge pages, for a fault must be for one page; no merged ones. */
+int uffd_plain_pages(u64 addr, u64 len);
 int uffd_remove_range(struct pager *p, u32 q, u64 addr, u64 len);
 
 /*

@@ -145,12 +145,24 @@ undo:
 
 /* ---- ranges -------------------------------------------------------------- */
 
-int uffd_no_huge_pages(u64 addr, u64 len)
+/* EINVAL: a kernel that knows no such pages.  ENOMEM: holes; the rest is done. */
+static int advise_against(u64 addr, u64 len, int advice)
 {
-	int err = os_madvise((void *)addr, len, MADV_NOHUGEPAGE);
+	int err = os_madvise((void *)addr, len, advice);
 
-	/* EINVAL: a kernel without huge pages.  ENOMEM: holes; the rest is done. */
 	return err == -EINVAL || err == -ENOMEM ? 0 : err;
+}
+
+/*
+ * KSM puts the merged page there without the write protection (Linux 6.18): the store
+ * that copies it again is no fault, and a page taken for clean is lost with it.
+ * prctl(PR_SET_MEMORY_MERGE), which is inherited, makes every new mapping mergeable.
+ */
+int uffd_plain_pages(u64 addr, u64 len)
+{
+	int err = advise_against(addr, len, MADV_NOHUGEPAGE);
+
+	return err ? err : advise_against(addr, len, MADV_UNMERGEABLE);
 }
 
 int uffd_register(int fd, u64 addr, u64 len, u64 mode)

@@ -61,7 +61,7 @@ static int copy_add_range(struct pager *p, u32 q, u64 addr, u64 len)
 	int err;
 
 	quire_assert(q < p->nr_queues);
-	err = uffd_no_huge_pages(addr, len);
+	err = uffd_plain_pages(addr, len);
 	return err ? err :
 		     uffd_register(p->uffd[q], addr, len,
 				   UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
@@ -71,7 +71,7 @@ static int copy_add_range(struct pager *p, u32 q, u64 addr, u64 len)
 static int copy_add_frames(struct pager *p, void *base, u64 len)
 {
 	(void)p;
-	return uffd_no_huge_pages((u64)base, len);
+	return uffd_plain_pages((u64)base, len);
 }
 
 /*

@@ -6,6 +6,14 @@
 #ifndef QUIRE_TESTS_PAGER_PROTECTED_H
 #define QUIRE_TESTS_PAGER_PROTECTED_H
 
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
+
 static void put_protected(u32 page, u32 nr)
 {
 	u8 buf[PAGE_SIZE];
@@ -106,6 +114,46 @@ TEST(a_batch_stops_where_it_must)
 	ASSERT_TRUE(rig_intact(rig_frame(3), 7));
 	ASSERT_EQ(stat_read(&rig.pager.nr_drop_single), 1u);
 	ASSERT_FALSE(atomic32_load(&rig.pager.protects));
+}
+
+/* What the program dropped by a call nobody saw is zeros, not the copy it once had. */
+TEST(unread_pages_must_be_there)
+{
+	const struct pager_ops *ops = rig_setup(RIG_PAGER);
+	struct pager_page pages[2] = { { rig_addr(1), NULL, false }, { rig_addr(3), NULL, false } };
+
+	put_protected(0, 4);
+	ASSERT_OK(madvise((void *)rig_addr(3), PAGE_SIZE, MADV_DONTNEED));
+	ASSERT_EQ(ops->take_protected(&rig.pager, pages, 2), 1);
+	ASSERT_EQ(ops->take_protected(&rig.pager, pages + 1, 1), -ENOENT);
+}
+
+static bool is_mergeable(u64 addr)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	bool here = false, mergeable = false;
+	unsigned long start, end;
+	char line[512];
+
+	ASSERT_TRUE(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = addr >= start && addr < end;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			mergeable = strstr(line, " mg");
+	}
+	fclose(f);
+	return mergeable;
+}
+
+/* KSM maps the merged page without the protection (Linux 6.18): a store is no fault. */
+TEST(managed_pages_are_not_merged)
+{
+	if (prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
+		SKIP("this kernel does not merge the memory of a process");
+	rig_setup(RIG_PAGER);
+	ASSERT_FALSE(is_mergeable(rig_addr(0)));
+	ASSERT_OK(prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0));
 }
 
 /* The child's copy has no userfaultfd: it stores, and nobody hears of it. */
