@@ -12,7 +12,7 @@
  *
  * Entry points: uffd_take_protected(), uffd_unprotect_one().
  *
- * Invariants: a page is dropped after it has been read whole; a frame of a page that
+ * Invariants: a page is dropped after it has been read, whole where it has a frame; a frame of a page that
  * stays is as it was; nothing waits for a userfault (/proc/self/mem reads without
  * FAULT_FLAG_ALLOW_RETRY: what is missing is EIO, where process_vm_readv(2) would wait).
  *
@@ -40,13 +40,13 @@ void uffd_open_protected(struct pager *p)
 
 /* ---- reading ------------------------------------------------------------- */
 
-static long read_mem(struct pager *p, u64 addr, void *to)
+static long read_mem(struct pager *p, u64 addr, void *to, u32 bytes)
 {
 	long n = failpoint("uffd_read");
 
 	if (!n)
-		n = os_syscall6(SYS_pread64, p->mem_fd, (long)to, PAGE_SIZE, (long)addr, 0, 0);
-	if (n == PAGE_SIZE)
+		n = os_syscall6(SYS_pread64, p->mem_fd, (long)to, bytes, (long)addr, 0, 0);
+	if (n == (long)bytes)
 		return 0;
 	return n >= 0 || n == -EIO ? -ENOENT : n;
 }
@@ -59,8 +59,8 @@ static long fill_empty(struct pager *p, u64 addr, void *frame)
 	long n;
 
 	if (!p->ops->sees_pins)
-		return read_mem(p, addr, frame);
-	n = read_mem(p, addr, bytes);
+		return read_mem(p, addr, frame, PAGE_SIZE);
+	n = read_mem(p, addr, bytes, PAGE_SIZE);
 	if (n)
 		return n;
 	n = uffd_transfer(p, p->frame_uffd, UFFD_TRANSFER_COPY, (u64)frame, (u64)bytes, 1,
@@ -74,11 +74,16 @@ static u32 read_batch(struct pager *p, const struct pager_page *pages, u32 nr, l
 	*ret_err = 0;
 	for (u32 i = 0; i < nr; i++) {
 		const struct pager_page *page = &pages[i];
+		u8 byte;
 
+		/* Whose bytes are not needed must be there all the same: what the program
+		 * has dropped is zeros now. */
 		if (!page->frame)
-			continue;
-		*ret_err = page->warm ? read_mem(p, page->addr, page->frame) :
-					fill_empty(p, page->addr, page->frame);
+			*ret_err = read_mem(p, page->addr, &byte, 1);
+		else if (page->warm)
+			*ret_err = read_mem(p, page->addr, page->frame, PAGE_SIZE);
+		else
+			*ret_err = fill_empty(p, page->addr, page->frame);
 		if (*ret_err)
 			return i;
 	}
