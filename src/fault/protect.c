@@ -52,8 +52,12 @@ bool fault_unprotect(struct fault_ctx *c)
 	if (pte_lock_fault(pte))
 		return true; /* a read from the store: its end wakes us too */
 	if (pte_type(pte) != PTE_PRESENT || mm_zapping(f->mm, c->addr)) {
+		/* It left before the store came.  If it is there all the same, taken for
+		 * dropped because it could not be read, the store must not fault again. */
+		if (pte_type(pte) == PTE_NONE)
+			(void)pager->ops->unprotect(pager, c->queue, c->addr, PAGER_DONTWAKE);
 		pte_unlock(pte);
-		return false; /* it left before the store came; or zap_finish() wakes */
+		return false; /* or zap_finish() wakes */
 	}
 	page = page_at(&f->mm->pages, (struct page_id){ pte_index(pte) });
 	if (atomic32_peek(&page->flags) & PG_PROTECTED) {

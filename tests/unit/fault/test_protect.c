@@ -2,6 +2,7 @@
 /*
  * test_protect.c - which pages come in write-protected, and what a store makes of them.
  */
+#include "base/failpoint.h"
 #include "lib/rig.h"
 #include "lib/test.h"
 
@@ -69,6 +70,34 @@ TEST(history_decides)
 	/* And is again when that ends. */
 	(void)read_back(8000, false);
 	ASSERT_EQ(read_back(50, false), 50u);
+	rig_drain(r, 0);
+	rig_check(r);
+	rig_destroy(r);
+}
+
+/* The kernel would not read it, so it counts as dropped (/proc/self/mem of PROT_NONE
+ * memory with proc_mem.force_override=never); but it is there.  A store goes on. */
+TEST(protected_but_not_known)
+{
+	static struct failpoints fps;
+	struct thread me = { .name = "test", .failpoints = &fps };
+	struct memcg_id over;
+
+	r = rig_create(0, true);
+	rig_make(r, 0, 1, RIG_TEXT, RIG_POOL);
+	rig_read(r, 0, 0);
+	ASSERT_TRUE(is_protected(0));
+	ASSERT_OK(failpoints_parse(&fps, "uffd_read:ENOENT@1/1"));
+	thread_attach(&me);
+	populate_cool(&r->e->fault, &r->task[0], fake_addr(0), fake_addr(1), true);
+	thread_detach();
+	ASSERT_EQ(pte_type(rig_pte(r, 0)), PTE_NONE);
+	gate_enter(&r->e->fault_gate);
+	ASSERT_EQ(fault_serve(&r->e->fault, &r->task[0], 0, fake_addr(0), FAULT_WP, &over),
+		  FAULT_DONE);
+	gate_leave(&r->e->fault_gate);
+	ASSERT_FALSE(fake_flags(&r->e->mm.pager, fake_addr(0)) & FAKE_PROTECTED);
+	rig_zap(r, 0, 0, 1);
 	rig_drain(r, 0);
 	rig_check(r);
 	rig_destroy(r);
