@@ -208,7 +208,9 @@ void fault_readahead(struct fault_ctx *c)
 	u64 end = min_of(addr + (u64)window * PAGE_SIZE, c->region.end);
 	bool more = true;
 
-	make_room(c, window);
+	/* Advice is no scan.  The page that came in may itself go to make room, and then
+	 * faults again: that fault continues nothing, so it ends there. */
+	make_room(c, min_of(window, atomic32_peek(&s->window)));
 	for (; more && addr < end; addr += more ? PAGE_SIZE : 0) {
 		struct fault_ctx n = *c;
 		enum slot_kind kind = SLOT_FREE;
