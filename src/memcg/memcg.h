@@ -392,8 +392,7 @@ u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no ro
 /* Set member_self()->home, which keeps that group from being removed.  -ENOENT. */
 int QUIRE_MUST_CHECK member_set_home(struct memcg_tree *t, struct memcg_id id);
 
-/* Sum of objcg totals against counters, links and protection sums: aborts on
- * drift (tests, at quiescence). */
+/* Totals of handles against counters, links, protection: aborts on drift (tests, at rest). */
 void memcg_check(struct memcg_tree *t);
 /* Set the counters to those sums.  The gates of all live members are closed. */
 int QUIRE_MUST_CHECK memcg_recount(struct memcg_tree *t);

@@ -118,7 +118,10 @@ static void settle_taken(struct reclaim *r, struct task *t, struct batch *b, u32
 /* The pager refused it: err. */
 static void settle_refused(struct reclaim *r, struct task *t, struct batch *b, u32 i, long err)
 {
-	if (b->frame[i] && b->at[i].warm)
+	/* Not empty, or not there: given to nobody any more, as in unmap.c. */
+	if (b->frame[i] && (err == -EEXIST || err == -EFAULT))
+		stat_add(&r->nr_frames_lost, 1);
+	else if (b->frame[i] && b->at[i].warm)
 		frames_put(&r->mm->frames, b->frame[i], 1);
 	else if (b->frame[i])
 		frames_put_empty(&r->mm->frames, b->frame[i], 1);

@@ -76,6 +76,7 @@ static void check_mappings(int maps, u64 p)
 TEST(mappings)
 {
 	static struct failpoints fps;
+	static struct thread self;
 	int maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0), fd = memfd();
 	char *p = mmap(NULL, 4 << 12, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -88,9 +89,10 @@ TEST(mappings)
 	check_mappings(maps, (u64)p);
 	/* a kernel that does not know the question */
 	ASSERT_OK(failpoints_parse(&fps, "os_ioctl:ENOTTY"));
-	thread_self()->failpoints = &fps;
+	self.failpoints = &fps;
+	thread_attach(&self);
 	check_mappings(maps, (u64)p);
-	thread_self()->failpoints = NULL;
+	thread_detach();
 	munmap(p, 4 << 12);
 	ASSERT_OK(os_close(fd));
 	ASSERT_OK(os_close(maps));
