@@ -115,6 +115,9 @@ static void read_done(struct store_get *get, int res)
 	}
 	finish(in, &t, is_passing(err) ? -EAGAIN : err);
 	slot_cache_drain(f->swap, &t.slots);
+	/* One that was refused for want of a request may wait for this one. */
+	if (ilist_peek_nr(&f->wait_memory))
+		kswapd_wake(f->reclaim);
 	/* Last: behind the gate a fork takes place, and no lock may be held then. */
 	gate_leave(f->gate);
 }

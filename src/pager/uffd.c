@@ -232,8 +232,15 @@ static bool moved_unsaid(struct pager *p, int fd, u64 dst, u64 src, u64 mode)
 {
 	struct uffdio_range range = { dst, PAGE_SIZE };
 	bool there = false;
+	int err;
 
-	if (uffd_scan(p, src, PAGE_SIZE, note_page, &there) < 0 || there)
+	for (u32 tries = 0;
+	     (err = uffd_scan(p, src, PAGE_SIZE, note_page, &there)) < 0 && tries < UFFD_TRIES;)
+		uffd_try_again(p, &tries);
+	/* Either guess might lose the page. */
+	if (err < 0)
+		os_abort("quire: cannot tell whether a page was moved\n");
+	if (there)
 		return false;
 	stat_add(&p->nr_move_unsaid, 1);
 	if (!(mode & UFFDIO_MOVE_MODE_DONTWAKE))

@@ -39,6 +39,9 @@
 #include "base/failpoint.h"
 #include "base/os.h"
 
+/* One millisecond apart. */
+#define PUT_BACK_TRIES 10000u
+
 static int copy_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
 	int err = uffd_open(p, nr_queues, dev_fd,
@@ -94,6 +97,24 @@ static long read_pages(struct pager *p, u64 addr, void *frame, u32 nr)
 }
 
 /*
+ * The page's only copy goes back where it was.  Out of memory now is not out of memory
+ * for ever, and zeros are no answer.
+ */
+static void put_back(struct pager *p, u32 q, u64 addr, void *frame)
+{
+	for (u32 tries = 0; tries < PUT_BACK_TRIES; tries++) {
+		long n = uffd_transfer(p, p->uffd[q], UFFD_TRANSFER_COPY, addr, (u64)frame, 1,
+				       UFFDIO_COPY_MODE_DONTWAKE);
+
+		/* EEXIST: it was not dropped.  ENOENT, ESRCH: nobody wants it any more. */
+		if (n != -ENOMEM && n != -EAGAIN)
+			return;
+		os_sleep_ns(NSEC_PER_MSEC);
+	}
+	os_abort("quire: no memory to put a page back that could not be paged out\n");
+}
+
+/*
  * Step 3: pages dropped from the front (>= 1), or the error of the first.
  * madvise(2) of a run may stop half way, at locked memory that began in the
  * middle (EINVAL), or leave out a hole (ENOMEM, where nothing is left to drop).
@@ -115,8 +136,7 @@ static long drop_pages(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 			break;
 	}
 	for (u32 i = done; i < nr; i++)
-		uffd_transfer(p, p->uffd[q], UFFD_TRANSFER_COPY, addr + (u64)i * PAGE_SIZE,
-			      (u64)frame + (u64)i * PAGE_SIZE, 1, UFFDIO_COPY_MODE_DONTWAKE);
+		put_back(p, q, addr + (u64)i * PAGE_SIZE, (u8 *)frame + (u64)i * PAGE_SIZE);
 	return done ? (long)done : err;
 }
 
