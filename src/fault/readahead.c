@@ -63,18 +63,15 @@ static bool add_fresh(struct fault_ctx *c, struct fresh_run *run, u64 addr)
 {
 	struct fault *f = c->f;
 	struct pte *pte = page_table_find(&f->mm->ptes, addr);
-	struct region region;
 	struct page_id page;
 	struct memcg_id over;
 
 	if (!pte || pte_type(pte) != PTE_NONE || !pte_trylock(pte))
 		return false;
 	/* zap_begin() steps over an unlocked NONE: asked before the lock, the answer
-	 * would be none (as in serve_locked()).  So would guards, of which there may be
-	 * some since the fault. */
+	 * would be none (as in serve_locked()). */
 	if (pte_type(pte) != PTE_NONE ||
 	    (mm_zapping(f->mm, addr) && !MUTANT(zeros_ahead_ignore_zap)) ||
-	    !region_find(&f->mm->regions, addr, &region) || (region.flags & REGION_GUARDED) ||
 	    memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 		goto unlock;
 	page = page_alloc(&f->mm->pages, addr >> PAGE_SHIFT, c->objcg.v);
