@@ -392,6 +392,23 @@ static void throttle(struct fault_ctx *c, u64 delay)
 	fault_wake_later(c->f, c->queue, c->addr, delay);
 }
 
+/*
+ * There is no room for a page, but perhaps it is there: put ahead of a fault that came
+ * before this one.  It would wait for memory that it does not need, and a group that
+ * is full of such pages be out of it for ever.
+ */
+static enum fault_result serve_uncharged(struct fault_ctx *c)
+{
+	struct pte *pte = page_table_find(&c->f->mm->ptes, c->addr);
+
+	if (!pte || pte_type(pte) != PTE_PRESENT || !pte_trylock(pte))
+		return FAULT_NO_MEMORY;
+	if (pte_type(pte) == PTE_PRESENT && !mm_zapping(c->f->mm, c->addr))
+		return serve_present(c, pte);
+	pte_unlock(pte);
+	return FAULT_NO_MEMORY;
+}
+
 enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 addr, u32 flags,
 			      struct memcg_id *ret_over)
 {
@@ -418,7 +435,7 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 	if (flags & FAULT_FORCE)
 		memcg_charge_force(f->tree, c.objcg, 1);
 	else if (memcg_try_charge(f->tree, &t->stock, c.objcg, 1, ret_over))
-		return FAULT_NO_MEMORY;
+		return serve_uncharged(&c);
 	c.charged = true;
 	c.pager_flags = throttle_flags(f, c.objcg, &delay);
 	pte = page_table_get(&f->mm->ptes, addr);

@@ -83,6 +83,19 @@ TEST(dropped_behind_our_back)
 	finish();
 }
 
+/* A full group's fault on a page that came meanwhile needs none of its memory. */
+TEST(there_is_no_room_but_it_is_there)
+{
+	r = rig_create(0, true);
+	rig_make(r, 0, 2, RIG_TEXT, RIG_MAPPED);
+	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, 2);
+	ASSERT_EQ(rig_fault(r, 0, 0), FAULT_DONE);
+	ASSERT_EQ(rig_fault(r, 0, 2), FAULT_NO_MEMORY);
+	ASSERT_EQ(served(FAULT_ZERO), 2u);
+	ASSERT_EQ(memory(), 2u);
+	finish();
+}
+
 TEST(range_is_gone)
 {
 	r = rig_create(0, true);
