@@ -368,7 +368,6 @@ static void forget_parent(struct engine *e)
 		atomic64_poke(&e->fault_thread[q].busy_since, 0);
 		atomic32_poke(&e->fault_thread[q].last_tid, 0);
 	}
-	e->placement.placed = false;
 	for (u32 i = 0; i < NR_REQUESTS; i++)
 		atomic32_poke(&e->request[i].state, REQUEST_FREE);
 	for (u32 i = 0; i < NR_CALLBACKS; i++)

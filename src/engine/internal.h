@@ -96,6 +96,7 @@ struct callback {
 
 struct placement {
 	u64 nr_reads, nr_moves;
+	int status_fd; /* of the ticker, -1 none */
 	int cpu[2];
 	u32 side; /* index of the fault thread's */
 	bool placed;
@@ -241,6 +242,8 @@ s64 fork_child_restart(struct engine *e);
 
 /* ---- placement.c ------------------------------------------------------------------ */
 
+/* On the ticker, before anything else. */
+void placement_start(struct engine *e);
 /* Fault thread and kswapd to where they belong, on two processors. */
 void placement_follow(struct engine *e);
 

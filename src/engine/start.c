@@ -163,6 +163,8 @@ void engine_close_all(struct engine *e)
 		store_close(zswap_backing(&e->zswap));
 	atomic64_store(&e->zswap.store, 0);
 	os_close(e->statm_fd);
+	if (e->placement.status_fd >= 0)
+		os_close(e->placement.status_fd);
 	e->mm.pager.ops->close(&e->mm.pager);
 }
 

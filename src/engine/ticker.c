@@ -132,6 +132,7 @@ void ticker_main(struct thread *self)
 	u64 next_tick = 0, next_look = 0, look_ns = LOOK_BUSY_NS;
 	u32 late_ticks = 0;
 
+	placement_start(e);
 	while (!atomic32_load(&e->reclaim.stop)) {
 		u32 seq = event_seq(&e->fault.timer_wake);
 		u64 now = os_now_ns();
