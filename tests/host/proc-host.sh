@@ -31,7 +31,7 @@ paged() { # MAX COMMAND...
 }
 
 # ---- programs of ours -------------------------------------------------------------
-for mode in closefrom spawn exec rawfork rawclone _fork setuid-late setuid-early chroot seccomp; do
+for mode in closefrom spawn exec rawfork rawclone _fork setuid-late setuid-early chroot seccomp seccomp-all; do
 	rm -rf root
 	timeout 60 "$helper" "$mode" 3</dev/null 3<&- && rm -rf root && paged 12M "$helper" "$mode"
 	verdict "$mode" $?

@@ -12,6 +12,8 @@
  *   setuid-early  setuid, then memory
  *   chroot        chroot, then memory
  *   seccomp       a filter that refuses userfaultfd, then memory
+ *   seccomp-all   paged memory, then a filter on all threads that kills for calls that
+ *                 the manual does not ask it to allow
  *   exit          nothing (start-up cost)
  */
 #define _GNU_SOURCE
@@ -236,6 +238,27 @@ static void filtered(void)
 	pool_check(&pool, 0, pool.nr_pages, 1);
 }
 
+static void filtered_all(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setaffinity, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_getaffinity, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	struct sock_fprog prog = { sizeof(code) / sizeof(code[0]), code };
+
+	fill();
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog))
+		die("seccomp: %s", strerror(errno));
+	for (int i = 0; i < 5; i++)
+		pool_check(&pool, 0, pool.nr_pages, 1);
+}
+
 int main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
@@ -260,6 +283,8 @@ int main(int argc, char **argv)
 		set_id(!strcmp(how, "setuid-late"));
 	else if (!strcmp(how, "chroot"))
 		change_root();
+	else if (!strcmp(how, "seccomp-all"))
+		filtered_all();
 	else if (!strcmp(how, "seccomp"))
 		filtered();
 	else
