@@ -62,13 +62,42 @@ int QUIRE_MUST_CHECK quire_group_make(struct quire *q, const char *path,
 /*
  * quire_group_remove - take an empty group out of the tree.
  *
- * Its handle ends.  What is still charged to it (copies kept in compressed
- * memory) is from now on its parent's.  Takes the same time however much that
- * is, and waits for no memory.
- * 0, or -EBUSY: it has groups, regions, heaps or processes; -EPERM: the root;
- * -ENODEV.
+ * As quire_group_remove_with(group, 0).
  */
 int QUIRE_MUST_CHECK quire_group_remove(struct quire_group *group);
+
+enum quire_remove_flags {
+	/*
+	 * Regions and heaps of the group become its parent's, with all they hold:
+	 * resident pages, compressed and stored ones.  Nothing is copied, nothing is
+	 * looked at; other threads may use the memory meanwhile.  The parent's limits
+	 * are not asked: the memory counted for them before.
+	 */
+	QUIRE_REMOVE_REPARENT = 1,
+	/*
+	 * Regions and heaps of the group end: their addresses must not be used any
+	 * more, handles of the heaps neither.  Returns after work that depends on the
+	 * number of regions and heaps, not on their size; what they held is charged to
+	 * the parent until it is given back, which an engine thread does afterwards.
+	 */
+	QUIRE_REMOVE_DISCARD = 2
+};
+
+/*
+ * quire_group_remove_with - take a group out of the tree.
+ *
+ * Its handle ends, callbacks set for it are forgotten.  All that is charged to it
+ * is its parent's from now on; the figures of the groups above do not change.
+ * flags: 0, the group must have no regions and no heaps; or one of enum
+ * quire_remove_flags.
+ * 0, or -EBUSY: it has groups or processes, and for flags 0 regions or heaps;
+ * -EPERM: the root; -EINVAL: flags; -ENODEV.  After an error the group is as it was,
+ * but for its callbacks if it had regions.
+ * Waits for no memory and no device.  Any thread, while others use the group's
+ * memory (for DISCARD: other than that); not in a signal handler.  A fork(2) at the
+ * same time comes before it or after it.
+ */
+int QUIRE_MUST_CHECK quire_group_remove_with(struct quire_group *group, unsigned int flags);
 
 /*
  * quire_group_next - walk a subtree, parents before their children.

@@ -61,7 +61,7 @@ void quire_free(struct quire_heap *heap, void *ptr);
 /* quire_usable_size - bytes of a block that may be used; 0 for NULL. */
 size_t quire_usable_size(struct quire_heap *heap, const void *ptr);
 
-/* quire_heap_group - the group it was created in. */
+/* quire_heap_group - the group it was created in, or who inherited it. */
 struct quire_group *quire_heap_group(struct quire_heap *heap);
 
 #ifdef __cplusplus

@@ -90,6 +90,9 @@ void event_forget_group(struct quire_group *g);
 /* Give back memory that the heaps of g hold but do not use; bytes, about.
  * g NULL: of every group. */
 size_t heaps_purge(struct quire *q, struct quire_group *g);
+/* The heaps of a group that goes become another's / end, their memory being gone. */
+void heaps_move(struct quire_group *from, struct quire_group *to);
+void heaps_discard(struct quire_group *g);
 /* quire_close(): every heap that is left. */
 void heaps_destroy(struct quire *q);
 /* The allocator's locks around a fork. */

@@ -199,24 +199,51 @@ int quire_group_make(struct quire *q, const char *path, struct quire_group **ret
 
 int quire_group_remove(struct quire_group *g)
 {
+	return quire_group_remove_with(g, 0);
+}
+
+static int remove_error(struct quire_group *g, int err)
+{
+	if (err != -EBUSY)
+		return why(err, "%s", quire_strerror(err));
+	return why(err, "the group has groups%s or processes",
+		   memcg_nr_descendants(g->q->tree, g->id) ? "" : ", regions");
+}
+
+int quire_group_remove_with(struct quire_group *g, unsigned int flags)
+{
+	struct quire_group *parent = quire_group_parent(g);
+	enum engine_remove how = ENGINE_REMOVE_EMPTY;
 	int err = group_check(g);
 
 	if (err < 0)
 		return err;
-	if (g->id.v == g->q->root.v)
+	if (flags & ~(unsigned int)(QUIRE_REMOVE_REPARENT | QUIRE_REMOVE_DISCARD) ||
+	    flags == (QUIRE_REMOVE_REPARENT | QUIRE_REMOVE_DISCARD))
+		return why(-EINVAL, "quire_group_remove_with: unknown flags 0x%x", flags);
+	if (!parent)
 		return why(-EPERM, "the root group cannot be removed");
-	if (atomic32_load(&g->nr_heaps))
+	if (!flags && atomic32_load(&g->nr_heaps))
 		return why(-EBUSY, "the group has heaps: destroy them first");
+	/* Looked at again where it counts; here so that nothing is changed in vain. */
+	if (memcg_nr_descendants(g->q->tree, g->id) || memcg_populated(g->q->tree, g->id))
+		return remove_error(g, -EBUSY);
+	if (flags & QUIRE_REMOVE_REPARENT)
+		how = ENGINE_REMOVE_REPARENT;
+	if (flags & QUIRE_REMOVE_DISCARD)
+		how = ENGINE_REMOVE_DISCARD;
 	event_forget_group(g);
 	/* Before, not after: the id may be somebody else's right away. */
 	atomic32_store(&g->state, GROUP_GONE);
-	err = engine_group_remove(g->q->e, g->id);
+	if (how == ENGINE_REMOVE_REPARENT)
+		heaps_move(g, parent);
+	err = engine_group_remove(g->q->e, g->id, how);
 	if (err < 0) {
 		atomic32_store(&g->state, GROUP_ALIVE);
-		return why(err, "%s",
-			   err == -EBUSY ? "the group has groups, regions or processes" :
-					   quire_strerror(err));
+		return remove_error(g, err);
 	}
+	if (how == ENGINE_REMOVE_DISCARD)
+		heaps_discard(g);
 	return 0;
 }
 

@@ -47,7 +47,7 @@ struct stripe {
 struct quire_heap {
 	struct atomic32 state; /* enum heap_state */
 	struct atomic32 user; /* 1: being purged or destroyed; futex */
-	struct quire_group *group; /* (C) */
+	struct atomic64 group; /* struct quire_group *; another's when that is removed */
 	struct heap_hooks hooks; /* (C) */
 	unsigned int arena; /* (C) */
 	struct stripe stripes[HEAP_STRIPES] __attribute__((aligned(64)));
@@ -83,6 +83,11 @@ static struct quire_heap *take_heap(struct quire_heap *table)
 	return NULL;
 }
 
+static struct quire_group *heap_group(const struct quire_heap *h)
+{
+	return (void *)(uintptr_t)atomic64_load(&h->group);
+}
+
 static void heap_use(struct quire_heap *h)
 {
 	while (!atomic32_cas(&h->user, 0, 1))
@@ -113,7 +118,7 @@ int quire_heap_create(struct quire_group *g, unsigned int flags, struct quire_he
 	h = take_heap(table);
 	if (!h)
 		return why(-ENOSPC, "there are %d heaps already", HEAPS_MAX);
-	h->group = g;
+	atomic64_store(&h->group, (uintptr_t)g);
 	memset(h->stripes, 0, sizeof(h->stripes));
 	heap_hooks_init(&h->hooks, g->q->e, g->id);
 	err = heap_arena_create(&h->hooks, &h->arena);
@@ -146,7 +151,7 @@ void quire_heap_destroy(struct quire_heap *h)
 					  sizeof(s->cache));
 	}
 	heap_arena_destroy(h->arena);
-	atomic32_fetch_sub(&h->group->nr_heaps, 1);
+	atomic32_fetch_sub(&heap_group(h)->nr_heaps, 1);
 	atomic32_store(&h->state, HEAP_FREE);
 	heap_unuse(h);
 }
@@ -165,7 +170,37 @@ void heaps_destroy(struct quire *q)
 
 struct quire_group *quire_heap_group(struct quire_heap *h)
 {
-	return h->group;
+	return heap_group(h);
+}
+
+void heaps_move(struct quire_group *from, struct quire_group *to)
+{
+	struct quire_heap *table = heap_table(from->q);
+
+	for (u32 i = 0; table && i < HEAPS_MAX; i++) {
+		struct quire_heap *h = &table[i];
+
+		if (atomic32_load(&h->state) != HEAP_LIVE || heap_group(h) != from)
+			continue;
+		heap_use(h);
+		atomic32_fetch_add(&to->nr_heaps, 1);
+		atomic64_store(&h->group, (uintptr_t)to);
+		heap_hooks_move(&h->hooks, to->id);
+		atomic32_fetch_sub(&from->nr_heaps, 1);
+		heap_unuse(h);
+	}
+}
+
+void heaps_discard(struct quire_group *g)
+{
+	struct quire_heap *table = heap_table(g->q);
+
+	for (u32 i = 0; table && i < HEAPS_MAX; i++) {
+		if (atomic32_load(&table[i].state) != HEAP_LIVE || heap_group(&table[i]) != g)
+			continue;
+		atomic32_store(&table[i].hooks.gone, 1);
+		quire_heap_destroy(&table[i]);
+	}
 }
 
 /* ---- purging ---------------------------------------------------------------------- */
@@ -188,7 +223,8 @@ size_t heaps_purge(struct quire *q, struct quire_group *g)
 	if (!table || (g && !atomic32_load(&g->nr_heaps)))
 		return 0;
 	for (u32 i = 0; i < HEAPS_MAX; i++)
-		if (atomic32_peek(&table[i].state) == HEAP_LIVE && (!g || table[i].group == g))
+		if (atomic32_peek(&table[i].state) == HEAP_LIVE &&
+		    (!g || heap_group(&table[i]) == g))
 			purge_one(&table[i]);
 	after = quire_current(counted);
 	return before > after ? before - after : 0;
@@ -217,9 +253,12 @@ void heaps_forget_threads(struct quire *q)
 	struct quire_heap *table = heap_table(q);
 
 	/* A stripe that was busy stays so: its cache may be in any state. */
-	for (u32 i = 0; table && i < HEAPS_MAX; i++)
-		if (atomic32_peek(&table[i].state) != HEAP_FREE)
-			atomic32_poke(&table[i].user, 0);
+	for (u32 i = 0; table && i < HEAPS_MAX; i++) {
+		if (atomic32_peek(&table[i].state) == HEAP_FREE)
+			continue;
+		atomic32_poke(&table[i].user, 0);
+		atomic32_poke(&table[i].hooks.nr_mapping, 0);
+	}
 }
 
 /* ---- blocks ----------------------------------------------------------------------- */
@@ -237,11 +276,12 @@ static int begin(struct quire_heap *h, struct stripe **ret_stripe)
 {
 	int flags = (int)MALLOCX_ARENA(h->arena);
 	struct stripe *s = my_stripe(h);
+	struct quire *q = heap_group(h)->q;
 
 	*ret_stripe = NULL;
 	/* Reclaim is about to page: unused memory first, of all heaps. */
-	if (atomic32_peek(h->group->q->purge) && atomic32_xchg(h->group->q->purge, 0))
-		heaps_purge(h->group->q, NULL);
+	if (atomic32_peek(q->purge) && atomic32_xchg(q->purge, 0))
+		heaps_purge(q, NULL);
 	if (atomic32_peek(&s->busy) || !atomic32_cas(&s->busy, 0, 1))
 		return flags | MALLOCX_TCACHE_NONE;
 	*ret_stripe = s;

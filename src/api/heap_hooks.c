@@ -19,28 +19,53 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/os.h"
+
 static struct heap_hooks *hooks_of(extent_hooks_t *hooks)
 {
 	return container_of(hooks, struct heap_hooks, hooks);
 }
 
+/*
+ * A group that goes takes its id with it: between the look at it and the end of the
+ * request heap_hooks_move() waits (both sides: first the own word, then the other's).
+ */
+static int map_extent(struct heap_hooks *h, void *at, size_t len, int flags, void **ret_addr)
+{
+	struct memcg_id id;
+	int err;
+
+	atomic32_fetch_add(&h->nr_mapping, 1);
+	id.v = atomic32_load(&h->id);
+	err = engine_mmap(h->e, id, at, len, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, ret_addr);
+	atomic32_fetch_sub(&h->nr_mapping, 1);
+	return err;
+}
+
+void heap_hooks_move(struct heap_hooks *h, struct memcg_id id)
+{
+	atomic32_xchg(&h->id, id.v);
+	/* For one request at most, which charges nothing. */
+	while (atomic32_load(&h->nr_mapping))
+		os_sched_yield();
+}
+
 /* Map more than needed and cut both ends off. */
 static void *map_aligned(struct heap_hooks *h, size_t size, size_t align)
 {
-	const int prot = PROT_READ | PROT_WRITE;
-	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	uintptr_t start, at;
 	size_t len, behind;
 	void *addr;
 
-	if (engine_mmap(h->e, h->id, NULL, size, prot, flags, &addr) < 0)
+	if (map_extent(h, NULL, size, 0, &addr) < 0)
 		return NULL;
 	if (!((uintptr_t)addr & (align - 1)))
 		return addr;
 	if (engine_munmap(h->e, addr, size) < 0)
 		return NULL;
 	len = size + align - PAGE_SIZE;
-	if (len < size || engine_mmap(h->e, h->id, NULL, len, prot, flags, &addr) < 0)
+	if (len < size || map_extent(h, NULL, len, 0, &addr) < 0)
 		return NULL;
 	start = (uintptr_t)addr;
 	at = align_up(start, align);
@@ -62,9 +87,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, si
 	(void)arena;
 	if (new_addr) {
 		/* Exactly there or not at all; jemalloc can do without. */
-		if (engine_mmap(h->e, h->id, new_addr, size, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-				&addr) < 0)
+		if (map_extent(h, new_addr, size, MAP_FIXED_NOREPLACE, &addr) < 0)
 			return NULL;
 	} else {
 		addr = map_aligned(h, size, max_of(align, PAGE_SIZE));
@@ -79,9 +102,14 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, si
 static void extent_destroy(extent_hooks_t *hooks, void *addr, size_t size, bool committed,
 			   unsigned int arena)
 {
+	struct heap_hooks *h = hooks_of(hooks);
+
 	(void)committed;
 	(void)arena;
-	if (engine_munmap(hooks_of(hooks)->e, addr, size) < 0)
+	/* Its group was discarded, and these addresses may be somebody else's. */
+	if (atomic32_load(&h->gone) && !engine_manages(h->e, addr, size))
+		return;
+	if (engine_munmap(h->e, addr, size) < 0)
 		return; /* nothing can be done: it stays mapped, unused */
 }
 
@@ -122,8 +150,8 @@ void heap_hooks_init(struct heap_hooks *h, struct engine *e, struct memcg_id id)
 			.merge = extent_merge,
 		},
 		.e = e,
-		.id = id,
 	};
+	atomic32_poke(&h->id, id.v);
 }
 
 int heap_arena_create(struct heap_hooks *h, unsigned int *ret_arena)

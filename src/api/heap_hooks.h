@@ -17,10 +17,14 @@
 struct heap_hooks {
 	extent_hooks_t hooks; /* first: what jemalloc hands to each hook */
 	struct engine *e; /* (C) */
-	struct memcg_id id; /* (C) group of new extents; the preload may change it */
+	struct atomic32 id; /* memcg id: group of new extents */
+	struct atomic32 nr_mapping; /* threads that have read it and are not done */
+	struct atomic32 gone; /* the memory is unmapped already, where it is not managed */
 };
 
 void heap_hooks_init(struct heap_hooks *h, struct engine *e, struct memcg_id id);
+/* New extents are another group's; nobody uses the old id any more on return. */
+void heap_hooks_move(struct heap_hooks *h, struct memcg_id id);
 /* A new arena with these hooks: 0 and its number, -ENOSPC (no number left), -ENOMEM. */
 int QUIRE_MUST_CHECK heap_arena_create(struct heap_hooks *h, unsigned int *ret_arena);
 /* Everything in it at once; its number may be used again. */

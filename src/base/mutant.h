@@ -25,6 +25,7 @@
 	X(limit_before_charge) /* usage is compared with max before it is added to */              \
 	X(bytes_before_pages) /* compressed bytes count before their page is charged */            \
 	X(flip_outside_locks) /* handles move to the parent before the lists are locked */         \
+	X(waiting_keeps_id) /* a fault queued for a removed group stays queued for its id */       \
 	X(release_does_not_wait) /* a removed id is reused while somebody may hold it */           \
 	X(drop_leaves_no_note) /* slot_drop() leaves nothing for a busy party */                   \
 	X(take_ignores_owner) /* a fault moves the frame that pageout reads */                     \

@@ -76,7 +76,7 @@ void aspace_forget(struct engine *e, u64 start, u64 end)
 static s64 add_region(struct engine *e, struct memcg_id id, u64 start, u64 len, u16 queue)
 {
 	struct region r = { .start = start, .end = start + len, .queue = queue };
-	int err = objcg_get(e->tree, id, &r.objcg);
+	int err = lru_objcg(&e->lru, id, &r.objcg);
 
 	if (err)
 		return err == -ENOSPC ? -ENOMEM : err;
@@ -84,7 +84,7 @@ static s64 add_region(struct engine *e, struct memcg_id id, u64 start, u64 len, 
 		r.flags |= REGION_REGISTERED;
 	err = region_add(&e->mm.regions, &r);
 	if (err)
-		goto put;
+		return err;
 	/* Fail closed: a fork that bypasses the wrapper gets no managed memory. */
 	os_madvise((void *)start, len, MADV_DONTFORK);
 	if (!aspace_running(e))
@@ -95,8 +95,6 @@ static s64 add_region(struct engine *e, struct memcg_id id, u64 start, u64 len, 
 	/* It may have been adopted in part. */
 	aspace_forget(e, start, start + len);
 	os_madvise((void *)start, len, MADV_DOFORK);
-put:
-	objcg_put(e->tree, r.objcg);
 	return err;
 }
 
@@ -114,8 +112,10 @@ s64 aspace_mmap(struct engine *e, struct memcg_id id, u64 addr, u64 len, int pro
 	/* Pieces of one reservation are one mapping to the program (mremap), so they must
 	 * be able to be one to the kernel: of one userfaultfd. */
 	queue = fixed && region_find(&e->mm.regions, addr, &r) ? r.queue : next_queue(e);
-	if (fixed)
+	if (fixed) {
+		offline_finish(e, addr, addr + len);
 		aspace_zap_begin(e, addr, addr + len);
+	}
 	/* MAP_POPULATE would fill memory no limit has agreed to. */
 	p = os_mmap((void *)addr, len, prot, flags & ~MAP_POPULATE, -1, 0);
 	if (p >= 0 && fixed)
@@ -142,6 +142,7 @@ s64 aspace_adopt(struct engine *e, struct memcg_id id, u64 addr, u64 len)
 		return err;
 	if (region_overlaps(&e->mm.regions, addr, addr + len))
 		return -EEXIST;
+	offline_finish(e, addr, addr + len);
 	return add_region(e, id, addr, len, next_queue(e));
 }
 
@@ -151,6 +152,7 @@ s64 aspace_munmap(struct engine *e, u64 addr, u64 len)
 
 	if (err)
 		return err;
+	offline_finish(e, addr, addr + len);
 	aspace_zap_begin(e, addr, addr + len);
 	err = os_munmap((void *)addr, len);
 	if (!err)

@@ -136,8 +136,15 @@ int QUIRE_MUST_CHECK engine_unpin(struct engine *e, void *addr, size_t len);
 
 int QUIRE_MUST_CHECK engine_group_create(struct engine *e, struct memcg_id parent, const char *name,
 					 struct memcg_id *ret_id);
-/* -EBUSY: children, regions or members are left. */
-int QUIRE_MUST_CHECK engine_group_remove(struct engine *e, struct memcg_id id);
+/* What becomes of the regions of a removed group. */
+enum engine_remove {
+	ENGINE_REMOVE_EMPTY, /* -EBUSY if there are any */
+	ENGINE_REMOVE_REPARENT, /* they are the parent's, with all they hold */
+	ENGINE_REMOVE_DISCARD, /* unmapped: at once for the program, in slices for us */
+};
+/* -EBUSY: children, members, or regions are left.  Waits for no memory. */
+int QUIRE_MUST_CHECK engine_group_remove(struct engine *e, struct memcg_id id,
+					 enum engine_remove how);
 /* knob/ behind a request: reclaim may run.  out/text may be managed memory. */
 int QUIRE_MUST_CHECK engine_knob_read(struct engine *e, struct memcg_id id, const char *name,
 				      char *out, size_t size, size_t *ret_len);

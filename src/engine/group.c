@@ -2,9 +2,8 @@
 /*
  * group.c - groups, their knobs, events and callbacks.
  *
- * Owns: the engine's side of removal (lists go to the parent under both locks,
- * together with the flip of the charge handles), eventfds, calls of application
- * code.  Application code runs on an application thread that sits in
+ * Owns: the front door of groups and their knobs, eventfds, calls of application
+ * code.  Does not own the end of a group (offline.c).  Application code runs on an application thread that sits in
  * engine_callback_loop(), with no lock held and a time limit: reclaim goes on
  * without an answer.
  */
@@ -14,7 +13,6 @@
 
 #include "engine/internal.h"
 
-#include "base/mutant.h"
 #include "base/os.h"
 #include "base/probe.h"
 
@@ -22,78 +20,6 @@
 #define OOM_WAIT_NS (1000 * NSEC_PER_MSEC)
 /* A group is asked at most this often. */
 #define SHRINKER_PAUSE_NS (100 * NSEC_PER_MSEC)
-
-/* ---- removal ------------------------------------------------------------------ */
-
-static bool has_region(struct engine *e, struct memcg_id id)
-{
-	struct region r;
-
-	for (u64 at = 0; region_next(&e->mm.regions, at, &r); at = r.end)
-		if (objcg_memcg(e->tree, r.objcg).v == id.v)
-			return true;
-	return false;
-}
-
-/*
- * memcg/ calls this inside memcg_remove(): flip() re-points this member's charge
- * handles.  Flip and splice under the same locks, or a page could name the
- * parent while it still hangs on the child's list (K1).
- */
-static void reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
-		     void (*flip)(void *arg), void *arg)
-{
-	struct engine *e = ctx;
-	struct lruvec *c = lruvec_of(&e->lru, child), *p = lruvec_of(&e->lru, parent);
-
-	if (MUTANT(flip_outside_locks))
-		flip(arg);
-	mutex_lock(&c->lock);
-	mutex_lock_nested(&p->lock);
-	mutex_lock(&c->zlru_lock);
-	mutex_lock_nested(&p->zlru_lock);
-	if (!MUTANT(flip_outside_locks))
-		flip(arg);
-	lru_reparent_locked(&e->lru, child, parent);
-	zswap_reparent_locked(&e->zswap, child, parent);
-	mutex_unlock(&p->zlru_lock);
-	mutex_unlock(&c->zlru_lock);
-	mutex_unlock(&p->lock);
-	mutex_unlock(&c->lock);
-}
-
-/*
- * Each region took a reference and none gave it back: which region is the last to
- * name a handle is not known when one is split, merged or cut.  Here none is left.
- */
-static void put_handles(struct engine *e, struct memcg_id id)
-{
-	if (id.v != e->home.v && memcg_online(e->tree, id))
-		objcg_put_all(e->tree, id);
-}
-
-s64 group_remove(struct engine *e, struct memcg_id id)
-{
-	struct memcg_id parent;
-	int err;
-
-	if (has_region(e, id))
-		return -EBUSY; /* L7: users, not mere memory */
-	put_handles(e, id);
-	err = memcg_remove(e->tree, id, &parent);
-	if (err)
-		return err;
-	/* Whoever read the old binding is inside a gate: once both were empty, the
-	 * id can be used again (L4). */
-	if (!MUTANT(release_does_not_wait)) {
-		gate_close(&e->reclaim_gate);
-		gate_close(&e->fault_gate);
-		gate_open(&e->fault_gate);
-		gate_open(&e->reclaim_gate);
-	}
-	memcg_release(e->tree, id);
-	return 0;
-}
 
 int engine_group_create(struct engine *e, struct memcg_id parent, const char *name,
 			struct memcg_id *ret_id)
@@ -116,21 +42,22 @@ int engine_group_create(struct engine *e, struct memcg_id parent, const char *na
 	return (int)err;
 }
 
-int engine_group_remove(struct engine *e, struct memcg_id id)
+int engine_group_remove(struct engine *e, struct memcg_id id, enum engine_remove how)
 {
-	u64 arg = id.v;
-	struct memcg_id parent;
-	int err;
+	u64 arg[] = { id.v, how };
+	s64 err;
 
-	if (engine_running(e))
-		return (int)request_call(e, REQ_GROUP_REMOVE, &arg, 1, NULL);
-	if (has_region(e, id))
-		return -EBUSY;
-	put_handles(e, id);
-	err = memcg_remove(e->tree, id, &parent);
-	if (!err)
-		memcg_release(e->tree, id);
-	return err;
+	if (!engine_running(e)) {
+		engine_passive_enter(e);
+		if (!engine_running(e)) {
+			err = offline_group(e, id, how);
+			offline_release(e);
+			engine_passive_leave(e);
+			return (int)err;
+		}
+		engine_passive_leave(e);
+	}
+	return (int)request_call(e, REQ_GROUP_REMOVE, arg, ARRAY_SIZE(arg), NULL);
 }
 
 /* ---- knobs ----------------------------------------------------------------------- */
@@ -466,7 +393,7 @@ void group_set_upcalls(struct engine *e)
 		.oom = group_oom,
 		.event = on_event,
 		.pressure = on_pressure,
-		.reparent = reparent,
+		.reparent = offline_reparent,
 		.ctx = e,
 	};
 

@@ -9,6 +9,7 @@
  *   remap.c      mremap
  *   advise.c     madvise, mlock, pins, leaving management
  *   group.c      groups, knobs, events, callbacks
+ *   offline.c    the end of a group
  *   fork.c       the two gates, descriptors for the child, the child's restart
  *   placement.c  which of two processors for whom
  *   ticker.c     100 ms thread: unmanaged memory, timers, watchdog, records
@@ -27,6 +28,12 @@ enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAIL
 #define NR_WATCHES 64
 #define NR_CALLBACKS 64
 #define POOL_MAX (64 * GIB)
+#define NR_DOOMED 256
+/* Removed groups that wait for their id to be free, handles for being empty. */
+#define NR_UNRELEASED 64
+#define NR_RETIRED 1024
+/* So long after a removal, unless more requests come. */
+#define RELEASE_DELAY_NS (2 * NSEC_PER_MSEC)
 #define WATCHDOG_TICKS 300 /* of 100 ms: a fault older than this ends the process */
 
 enum request_op {
@@ -77,6 +84,11 @@ struct watch {
 	u32 mask;
 	int fd; /* in the private table */
 	struct atomic32 pending;
+};
+
+/* A range whose group was discarded, not given back yet. */
+struct doomed {
+	u64 start, end;
 };
 
 /* Application code to be called, and the call under way. */
@@ -133,6 +145,12 @@ struct engine {
 	struct request request[NR_REQUESTS];
 	char *request_text;
 	struct atomic32 frozen; /* between REQ_FREEZE_RECLAIM and REQ_THAW */
+
+	/* (request thread) what removed groups left to do, offline.c */
+	u32 nr_doomed, nr_unreleased, nr_retired;
+	struct doomed doomed[NR_DOOMED];
+	struct memcg_id unreleased[NR_UNRELEASED];
+	struct objcg_id retired[NR_RETIRED];
 
 	struct watch watch[NR_WATCHES];
 	struct callback callback[NR_CALLBACKS];
@@ -225,7 +243,6 @@ int aspace_range_call(struct engine *e, u32 op, void *addr, size_t len, u64 extr
 
 /* ---- group.c ------------------------------------------------------------------- */
 
-s64 group_remove(struct engine *e, struct memcg_id id);
 s64 group_watch_add(struct engine *e, struct memcg_id id, u32 mask, int fd, u64 *ret_watch);
 s64 group_watch_del(struct engine *e, u32 n);
 void group_set_upcalls(struct engine *e);
@@ -233,6 +250,20 @@ void group_set_upcalls(struct engine *e);
 void group_deliver_events(struct engine *e);
 u64 group_ask_first(void *ctx, struct memcg_id id, u64 bytes);
 bool group_oom(void *ctx, struct memcg_id id);
+
+/* ---- offline.c ----------------------------------------------------------------- */
+
+s64 offline_group(struct engine *e, struct memcg_id id, enum engine_remove how);
+/* Upcall of memcg/: flip() and the splice under the same locks, or a page could name
+ * the parent while it still hangs on the child's list (K1). */
+void offline_reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
+		      void (*flip)(void *arg), void *arg);
+/* The ids of removed groups may be used again. */
+void offline_release(struct engine *e);
+/* Give back a slice of what was discarded; false: there is nothing left. */
+bool offline_discard_step(struct engine *e);
+/* All of it that touches [start, end), before something else happens there. */
+void offline_finish(struct engine *e, u64 start, u64 end);
 
 /* ---- fork.c --------------------------------------------------------------------- */
 

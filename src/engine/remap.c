@@ -304,6 +304,9 @@ s64 aspace_mremap(struct engine *e, u64 old, u64 old_len, u64 new_len, int flags
 	if (new_len > old_len && region_find(&e->mm.regions, old + old_len - 1, &last) &&
 	    (last.flags & REGION_LOCKED) && !aspace_may_lock(e, new_len - old_len))
 		return -EAGAIN;
+	offline_finish(e, old, old + old_len);
+	if (flags & MREMAP_FIXED)
+		offline_finish(e, new_addr, new_addr + new_len);
 	if (aspace_running(e)) {
 		gate_close(&e->reclaim_gate);
 		gate_close(&e->fault_gate);

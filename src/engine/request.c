@@ -103,11 +103,14 @@ void request_main(struct thread *self)
 	for (;;) {
 		u32 seq = event_seq(&e->request_event);
 
-		if (serve_posted(e))
+		if (serve_posted(e) || offline_discard_step(e))
 			continue;
 		if (atomic32_load(&e->reclaim.stop))
 			return;
-		event_wait(&e->request_event, seq, NSEC_PER_SEC);
+		if (!e->nr_unreleased)
+			event_wait(&e->request_event, seq, NSEC_PER_SEC);
+		else if (event_wait(&e->request_event, seq, RELEASE_DELAY_NS) == -ETIMEDOUT)
+			offline_release(e);
 	}
 }
 
@@ -167,7 +170,7 @@ static s64 serve_group(struct engine *e, struct request *rq)
 			rq->value = made.v;
 		return err;
 	case REQ_GROUP_REMOVE:
-		return group_remove(e, id);
+		return offline_group(e, id, (enum engine_remove)rq->arg[1]);
 	case REQ_WATCH_ADD:
 		return group_watch_add(e, id, (u32)rq->arg[1], (int)rq->arg[2], &rq->value);
 	case REQ_WATCH_DEL:
@@ -181,6 +184,8 @@ static s64 serve_fork(struct engine *e, struct request *rq)
 {
 	switch (rq->op) {
 	case REQ_FREEZE_RECLAIM:
+		/* The child has no mappings there, and would have the ptes. */
+		offline_finish(e, 0, UINT64_MAX);
 		gate_close(&e->reclaim_gate);
 		atomic32_store(&e->frozen, 1);
 		return 0;
@@ -216,6 +221,9 @@ void request_serve(struct engine *e, struct request *rq)
 		rq->result = serve_fork(e, rq);
 	else if (rq->op == REQ_CHECK)
 		engine_check(e);
-	else
+	else {
+		offline_finish(e, 0, UINT64_MAX);
+		offline_release(e);
 		engine_close_all(e);
+	}
 }

@@ -127,6 +127,15 @@ u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns)
 	return nr;
 }
 
+void fault_reparent_waiting(struct fault *f, struct memcg_id child, struct memcg_id parent)
+{
+	mutex_lock(&f->wait_lock);
+	for (u32 i = f->wait_memory.head; i; i = waiting_at(f, i)->node.next)
+		if (waiting_at(f, i)->memcg == child.v)
+			waiting_at(f, i)->memcg = parent.v;
+	mutex_unlock(&f->wait_lock);
+}
+
 u32 fault_poison_waiting(struct fault *f, struct memcg_id root)
 {
 	struct waiting_fault w;

@@ -150,6 +150,8 @@ void fault_wake_later(struct fault *f, u32 queue, u64 addr, u64 delay_ns);
 void fault_retry_waiting(struct fault *f, struct task *t);
 /* Those that wait for memory of root or below, and did at before_ns. */
 u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns);
+/* A removed group's limit is nobody's: who waits for it waits for its heir's. */
+void fault_reparent_waiting(struct fault *f, struct memcg_id child, struct memcg_id parent);
 /* A forked child: those who waited do not exist here. */
 void fault_forget_waiting(struct fault *f);
 /* OOM without a cure: threads that wait for memory of root or below get SIGBUS. */

@@ -88,12 +88,14 @@ static void read_events(struct memcg_tree *t, struct memcg_id id, struct fmt *ou
 
 static void read_stat(struct memcg_tree *t, struct memcg_id id, struct fmt *out)
 {
-	u32 nr = memcg_nr_descendants(t, id), nr_dying = memcg_nr_dying(t, id);
+	u32 nr = memcg_nr_descendants(t, id);
 
 	knob_print_key(out, "nr_descendants", nr);
 	knob_print_key(out, "nr_subsys_memory", nr + 1);
-	knob_print_key(out, "nr_dying_descendants", nr_dying);
-	knob_print_key(out, "nr_dying_subsys_memory", nr_dying);
+	/* cgroup-v2: groups that were removed and still hold memory.  Here that is the
+	 * parent's at once; memcg_nr_dying() counts ids that may not be used again yet. */
+	knob_print_key(out, "nr_dying_descendants", 0);
+	knob_print_key(out, "nr_dying_subsys_memory", 0);
 	/* Of the whole tree, and no file of the kernel's. */
 	if (id.v == MEMCG_ROOT.v)
 		knob_print_key(out, "nr_refused_processes", member_nr_refused(t));

@@ -29,6 +29,7 @@ struct lruvec {
 	struct ilist list[NR_LRU_LISTS]; /* (L) */
 	struct atomic32 nr[NR_LRU_LISTS]; /* copies of list[].nr, read anywhere */
 	struct atomic64 age; /* evictions and activations here: refault clock */
+	struct atomic32 objcg; /* this member's handle of the group; see lru_objcg() */
 	/* compressed objects of the group, by store time (zswap/) */
 	struct mutex zlru_lock;
 	struct ilist zlru; /* (zlru_lock) of slots */
@@ -62,6 +63,13 @@ static inline u32 lruvec_nr(const struct lruvec *v, enum lru_list l)
 {
 	return atomic32_peek(&v->nr[l]);
 }
+
+/*
+ * The handle new charges of the engine to group id go through: one reference a
+ * group, which the engine lets go when the group was removed (engine/group.c).
+ * 0 or -ENOSPC.
+ */
+int QUIRE_MUST_CHECK lru_objcg(struct lru *lru, struct memcg_id id, struct objcg_id *ret);
 
 /* Which list the page's flags call for. */
 enum lru_list lru_list_of(const struct page *page);

@@ -31,6 +31,11 @@ u64 lru_bytes(const struct lru *lru)
 	return (memcg_nr_descendants(lru->tree, MEMCG_ROOT) + 1) * sizeof(struct lruvec);
 }
 
+int lru_objcg(struct lru *lru, struct memcg_id id, struct objcg_id *ret)
+{
+	return objcg_get_cached(lru->tree, id, &lruvec_of(lru, id)->objcg, ret);
+}
+
 enum lru_list lru_list_of(const struct page *page)
 {
 	u32 f = atomic32_peek(&page->flags);

@@ -298,9 +298,6 @@ void page_counter_propagate(struct memcg_tree *t, struct group *g, u64 usage);
 bool objcg_link(struct memcg_tree *t, u32 i, u32 memcg);
 /* Point every handle of group `from` to `to`; members seen, as a mask. */
 u64 objcg_flip_all(struct memcg_tree *t, u32 from, u32 to);
-/* Free handles in a group of this member's that nobody refers to and nothing is
- * charged to.  Inside a change of the tree. */
-void objcg_reap(struct memcg_tree *t, u32 memcg);
 /* A member is gone: take its charges back, keep its event counts. */
 void objcg_retire_member(struct memcg_tree *t, u32 member);
 

@@ -410,7 +410,6 @@ void memcg_release(struct memcg_tree *t, struct memcg_id id)
 		return; /* the record is not reused before this member is gone */
 	quire_assert(atomic32_peek(&g->state) == GROUP_OFFLINE);
 	segment_change_begin(t);
-	objcg_reap(t, atomic32_peek(&g->parent));
 	memcg_acknowledge(t, id.v, t->self);
 	segment_change_end(t);
 	segment_unlock(t);

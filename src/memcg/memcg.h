@@ -225,16 +225,17 @@ void memcg_set_max_depth(struct memcg_tree *t, struct memcg_id id, u32 depth);
  * tree lock: keep the handle (in the region), do not ask per fault.
  */
 int QUIRE_MUST_CHECK objcg_get(struct memcg_tree *t, struct memcg_id id, struct objcg_id *ret);
-/* One reference less.  A handle is freed when it has none and nothing is charged
- * to it; its counts stay with the group.  Who never puts leaks 512 bytes a
- * removed group, nothing else. */
-void objcg_put(struct memcg_tree *t, struct objcg_id o);
 /*
- * Nothing of this member names a handle of group id any more, which is about to be
- * removed: all references end.  Who read one before may still charge to it: handles
- * are freed by memcg_release(), behind the gate.
+ * For who keeps one handle a group, and one reference: *cache is the handle, or 0
+ * until the first call has made it.  Only that one takes the tree lock.
  */
-void objcg_put_all(struct memcg_tree *t, struct memcg_id id);
+int QUIRE_MUST_CHECK objcg_get_cached(struct memcg_tree *t, struct memcg_id id,
+				      struct atomic32 *cache, struct objcg_id *ret);
+/* Nothing is charged to it now. */
+bool objcg_empty(const struct memcg_tree *t, struct objcg_id o);
+/* One reference less.  Freed when it has none and nothing is charged to it; its counts
+ * stay with the group.  Who never puts leaks 512 bytes a removed group. */
+void objcg_put(struct memcg_tree *t, struct objcg_id o);
 /* Where its charges go now. */
 struct memcg_id objcg_memcg(const struct memcg_tree *t, struct objcg_id o);
 

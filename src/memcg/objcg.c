@@ -6,7 +6,7 @@
  * removal, freeing them when nothing is charged to them.
  * Does not own: the amounts (charge.c), when an engine lets go (the engine
  * calls objcg_put()).
- * Entry points: objcg_get(), objcg_put(), objcg_memcg(), objcg_flip_all(),
+ * Entry points: objcg_get(), objcg_get_cached(), objcg_put(), objcg_memcg(), objcg_flip_all(),
  * objcg_retire_member().
  * Invariants: every LIVE handle is on the list of exactly the group it points
  * to, which is ONLINE; only threads of its owner write totals and statistics;
@@ -92,7 +92,7 @@ static void objcg_unlink(struct memcg_tree *t, struct objcg *c)
 		atomic32_store(&next->prev, atomic32_peek(&c->prev));
 }
 
-static bool objcg_empty(const struct objcg *c)
+static bool nothing_charged(const struct objcg *c)
 {
 	return atomic64_load(&c->memory) == 0 && atomic64_load(&c->swap) == 0 &&
 	       atomic64_load(&c->zswap_bytes) == 0;
@@ -150,31 +150,71 @@ static u32 objcg_create(struct memcg_tree *t, u32 memcg)
 	return i;
 }
 
+/* Tree lock held; 0: no room. */
+static u32 get_locked(struct memcg_tree *t, struct memcg_id id)
+{
+	u32 memcg = online_of(t, id.v);
+	u32 i = objcg_find(t, memcg, t->self);
+	struct objcg *c;
+
+	if (!i)
+		i = objcg_create(t, memcg);
+	c = objcg_at(t, i);
+	if (!c)
+		return 0;
+	atomic32_store(&c->refs, atomic32_peek(&c->refs) + 1);
+	return i;
+}
+
 int objcg_get(struct memcg_tree *t, struct memcg_id id, struct objcg_id *ret)
 {
-	struct objcg *c;
-	u32 memcg, i;
+	u32 i;
 	int err = segment_lock(t);
 
 	if (err)
 		return err;
-	memcg = online_of(t, id.v);
-	i = objcg_find(t, memcg, t->self);
-	if (!i)
-		i = objcg_create(t, memcg);
-	c = objcg_at(t, i);
-	if (c) {
-		if (atomic32_peek(&c->refs) < UINT32_MAX) /* else for ever */
-			atomic32_store(&c->refs, atomic32_peek(&c->refs) + 1);
-		ret->v = i;
-	}
+	i = get_locked(t, id);
 	segment_unlock(t);
-	return c ? 0 : -ENOSPC;
+	if (i)
+		ret->v = i;
+	return i ? 0 : -ENOSPC;
 }
 
-/* One that still carries charges is left until a later call, or until the member
- * leaves. */
-void objcg_reap(struct memcg_tree *t, u32 memcg)
+int objcg_get_cached(struct memcg_tree *t, struct memcg_id id, struct atomic32 *cache,
+		     struct objcg_id *ret)
+{
+	u32 i = atomic32_load(cache);
+	int err;
+
+	if (likely(i)) {
+		ret->v = i;
+		return 0;
+	}
+	err = segment_lock(t);
+	if (err)
+		return err;
+	/* Another thread of this member may have been first. */
+	i = atomic32_load(cache);
+	if (!i)
+		i = get_locked(t, id);
+	atomic32_store(cache, i);
+	segment_unlock(t);
+	if (i)
+		ret->v = i;
+	return i ? 0 : -ENOSPC;
+}
+
+bool objcg_empty(const struct memcg_tree *t, struct objcg_id o)
+{
+	return nothing_charged(objcg_of(t, o));
+}
+
+/*
+ * Free handles of this member that nobody refers to and nothing is charged to,
+ * in the group of the one just put.  One that still carries charges is left
+ * until a later call, or until the member leaves.
+ */
+static void reap(struct memcg_tree *t, u32 memcg)
 {
 	u32 i = atomic32_peek(&group_at(t, memcg)->objcg_first), next;
 	struct objcg *c;
@@ -182,7 +222,7 @@ void objcg_reap(struct memcg_tree *t, u32 memcg)
 	for (u32 n = 0; n < REAP_BATCH && (c = objcg_at(t, i)); n++) {
 		next = atomic32_peek(&c->next);
 		if (atomic32_peek(&c->member) == t->self && atomic32_peek(&c->refs) == 0 &&
-		    objcg_empty(c))
+		    nothing_charged(c))
 			objcg_free(t, i);
 		i = next;
 	}
@@ -196,26 +236,9 @@ void objcg_put(struct memcg_tree *t, struct objcg_id o)
 		return; /* kept until the member leaves */
 	segment_change_begin(t);
 	quire_assert(atomic32_peek(&c->refs) > 0);
-	if (atomic32_peek(&c->refs) < UINT32_MAX)
-		atomic32_store(&c->refs, atomic32_peek(&c->refs) - 1);
-	objcg_reap(t, online_of(t, atomic32_peek(&c->memcg)));
+	atomic32_store(&c->refs, atomic32_peek(&c->refs) - 1);
+	reap(t, online_of(t, atomic32_peek(&c->memcg)));
 	segment_change_end(t);
-	segment_unlock(t);
-}
-
-void objcg_put_all(struct memcg_tree *t, struct memcg_id id)
-{
-	struct objcg *c;
-	u32 i;
-
-	if (segment_lock(t))
-		return; /* kept until the member leaves */
-	i = atomic32_peek(&group_of(t, id)->objcg_first);
-	for (u32 n = 0; n < NR_OBJCGS_MAX && (c = objcg_at(t, i)); n++) {
-		if (atomic32_peek(&c->member) == t->self)
-			atomic32_store(&c->refs, 0);
-		i = atomic32_peek(&c->next);
-	}
 	segment_unlock(t);
 }
 

@@ -19,6 +19,7 @@ enum region_flags {
 	REGION_REGISTERED = 8, /* known to the pager */
 	REGION_HEAP = 16, /* the allocator's: MADV_FREE and purge are ours to time */
 	REGION_LOCKED = 32, /* mlock(2): what is in does not leave */
+	REGION_LEAVING = 128, /* of a group that is being removed */
 	REGION_GUARDED = 64, /* has guard pages, which UFFDIO_COPY would replace */
 };
 

@@ -41,7 +41,7 @@ static void count_scan(struct reclaim *r, struct scan_control *sc, struct memcg_
 
 	sc->nr_scanned += scanned;
 	sc->nr_reclaimed += freed;
-	if (objcg_get(r->tree, id, &o))
+	if (lru_objcg(r->lru, id, &o))
 		return;
 	memcg_stat_add(r->tree, o, scan[sc->who], scanned);
 	memcg_stat_add(r->tree, o, steal[sc->who], freed);

@@ -14,10 +14,11 @@
 
 static void remove_group(void *ctx)
 {
-	s64 err = group_remove(rig->e, rig->c);
+	s64 err = offline_group(rig->e, rig->c, ENGINE_REMOVE_EMPTY);
 
 	(void)ctx;
 	quire_assert(!err);
+	offline_release(rig->e);
 }
 
 static void remove_and_reuse(void *ctx)
@@ -173,7 +174,7 @@ static void grandchild_in_frame(void)
 
 static void remove_two_levels(void *ctx)
 {
-	s64 err = group_remove(rig->e, grandchild);
+	s64 err = offline_group(rig->e, grandchild, ENGINE_REMOVE_EMPTY);
 
 	quire_assert(!err);
 	remove_group(ctx);
@@ -248,10 +249,11 @@ static void path_of(void *ctx)
 
 static void remove_sibling(void *ctx)
 {
-	s64 err = group_remove(rig->e, sibling[1]);
+	s64 err = offline_group(rig->e, sibling[1], ENGINE_REMOVE_EMPTY);
 
 	(void)ctx;
 	quire_assert(!err);
+	offline_release(rig->e);
 }
 
 static void replace_sibling(void *ctx)
@@ -271,3 +273,168 @@ RACE(L3_lookup_and_replace, .setup = with_siblings, .body = { look_up, replace_s
      .preemptions = 2)
 RACE(L3_path_and_replace, .setup = with_siblings, .body = { path_of, replace_sibling },
      .preemptions = 2)
+
+/* ---- a group with users: its regions go along ------------------------------------------- */
+
+static void reparent_group(void *ctx)
+{
+	s64 err = offline_group(rig->e, rig->c, ENGINE_REMOVE_REPARENT);
+
+	(void)ctx;
+	quire_assert(!err);
+	offline_release(rig->e);
+	quire_assert(!memcg_online(rig->e->tree, rig->c));
+}
+
+/* The whole range is the parent's; what was there, and what comes. */
+static void is_inherited(void)
+{
+	struct objcg_id p = { 0 };
+	struct region r;
+
+	quire_assert(!lru_objcg(&rig->e->lru, rig->p, &p));
+	quire_assert(region_find(&rig->e->mm.regions, fake_addr(0), &r));
+	quire_assert(r.objcg.v == p.v && !(r.flags & REGION_LEAVING));
+	quire_assert(objcg_memcg(rig->e->tree, p).v == rig->p.v);
+}
+
+static void read_two(void *ctx)
+{
+	(void)ctx;
+	rig_read(rig, 1, 0);
+	rig_read(rig, 1, 2);
+}
+
+static void two_mapped(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_MAPPED);
+}
+
+static void two_in_frames(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_FRAME);
+}
+
+static void two_in_pool(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_POOL);
+}
+
+static void two_in_store(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_STORE);
+}
+
+RACE(L2_unmap_and_reparent, .setup = two_mapped, .body = { unmap, reparent_group },
+     .check = is_inherited, .preemptions = 2, .mutants = { MUTANT_lruvec_not_verified })
+RACE(L2_pageout_and_reparent, .setup = two_in_frames, .body = { pageout, reparent_group },
+     .check = is_inherited, .preemptions = 2, .mutants = { MUTANT_zlru_not_verified })
+RACE(L2_faults_and_reparent, .setup = two_in_frames, .body = { read_two, reparent_group },
+     .check = is_inherited, .preemptions = 2, .mutants = { MUTANT_flip_outside_locks })
+RACE(L2_loads_and_reparent, .setup = two_in_pool, .body = { read_two, reparent_group },
+     .check = is_inherited, .preemptions = 2, .mutants = { MUTANT_zlru_not_verified })
+RACE(L2_reads_and_reparent, .setup = two_in_store, .body = { read_two, reparent_group },
+     .check = is_inherited, .preemptions = 2)
+RACE(L2_writeback_and_reparent, .setup = two_in_pool, .body = { writeback, reparent_group },
+     .check = is_inherited, .preemptions = 2)
+RACE(L2_zap_and_reparent, .setup = two_mapped, .body = { zap, reparent_group },
+     .check = is_inherited, .preemptions = 2, .mutants = { MUTANT_lruvec_not_verified })
+
+/* ---- or are given up with all they hold: what munmap(2) does a little later --------------- */
+
+/* The range is not mapped any more: who acts on what it said a moment ago fails. */
+static void unmap_range(void)
+{
+	struct fault *f = &rig->e->fault;
+	struct pager *p = &f->mm->pager;
+	u64 start = fake_addr(0), end = fake_addr(3);
+
+	zap_begin(f, start, end);
+	(void)p->ops->remove_range(p, 0, start, end - start);
+	fake_forget(p, start, 3);
+	zap_forget(f, &rig->task[0], start, end, false);
+	memset(rig->want, 0, 3 * sizeof(rig->want[0]));
+	zap_finish(f, start, end);
+}
+
+static void discard_group(void *ctx)
+{
+	s64 err = offline_group(rig->e, rig->c, ENGINE_REMOVE_DISCARD);
+
+	(void)ctx;
+	quire_assert(!err && !engine_manages(rig->e, (void *)fake_addr(0), PAGE_SIZE));
+	/* Before the release, which waits for reclaim: as the request thread does it. */
+	unmap_range();
+	offline_release(rig->e);
+}
+
+static void fault_of_gone(void *ctx)
+{
+	(void)ctx;
+	(void)rig_fault(rig, 1, 0);
+}
+
+/* All of it is gone, from every counter; the last of it leaves no descriptor. */
+static void is_discarded(void)
+{
+	rig->e->nr_doomed = 0;
+	for (u32 t = 0; t < RIG_TASKS; t++)
+		rig_drain(rig, t);
+	quire_assert(!memcg_usage(rig->e->tree, rig->p, COUNTER_MEMORY));
+	quire_assert(!memcg_usage(rig->e->tree, rig->p, COUNTER_SWAP));
+	quire_assert(!memcg_zswap_bytes(rig->e->tree, rig->p));
+}
+
+RACE(I3_unmap_and_discard, .setup = two_mapped, .body = { unmap, discard_group },
+     .check = is_discarded, .preemptions = 2, .mutants = { MUTANT_kill_in_two_steps })
+RACE(I3_pageout_and_discard, .setup = two_in_frames, .body = { pageout, discard_group },
+     .check = is_discarded, .preemptions = 2, .mutants = { MUTANT_drop_leaves_no_note })
+RACE(I3_writeback_and_discard, .setup = two_in_pool, .body = { writeback, discard_group },
+     .check = is_discarded, .preemptions = 2, .mutants = { MUTANT_writeback_ignores_note })
+RACE(I7_fault_and_discard, .setup = two_in_frames, .body = { fault_of_gone, discard_group },
+     .check = is_discarded, .preemptions = 2)
+
+/* ---- who waits for its limit waits for its heir's ----------------------------------------- */
+
+static void small_and_full(void)
+{
+	two_mapped();
+	memcg_set_max(rig->e->tree, rig->c, COUNTER_MEMORY, 2);
+}
+
+static void wait_for_memory(void *ctx)
+{
+	struct memcg_id over = { 0 };
+
+	(void)ctx;
+	gate_enter(&rig->e->fault_gate);
+	if (fault_serve(&rig->e->fault, &rig->task[1], 0, fake_addr(2), 0, &over) ==
+	    FAULT_NO_MEMORY)
+		fault_defer(&rig->e->fault, 0, fake_addr(2), 0, over);
+	gate_leave(&rig->e->fault_gate);
+}
+
+static void reparent_and_reuse(void *ctx)
+{
+	struct memcg_id id = { 0 };
+	int err;
+
+	reparent_group(ctx);
+	err = memcg_create(rig->e->tree, rig->d, "new", &id);
+	quire_assert(!err && id.v == rig->c.v);
+}
+
+/* Nobody waits for the new group; who waits is served. */
+static void waits_for_heir(void)
+{
+	struct fault *f = &rig->e->fault;
+
+	quire_assert(!fault_nr_waiting(f, rig->d, UINT64_MAX));
+	fault_retry_waiting(f, &rig->task[1]);
+	quire_assert(!fault_nr_waiting(f, MEMCG_ROOT, UINT64_MAX));
+	rig->want[2] = (struct rig_content){ RIG_ZERO, 0 };
+}
+
+RACE(L3_waiting_and_reuse, .setup = small_and_full, .body = { wait_for_memory, reparent_and_reuse },
+     .check = waits_for_heir, .preemptions = 2,
+     .mutants = { MUTANT_waiting_keeps_id, MUTANT_release_does_not_wait })

@@ -178,7 +178,7 @@ TEST(removed_group_leaves_its_lists)
 	rig_make(r, 100, 2, RIG_TEXT, RIG_MAPPED);
 	rig_make(r, 10, 1, RIG_TEXT, RIG_MAPPED);
 	rig_assign(r, 0, RIG_PAGES, d);
-	ASSERT_OK(group_remove(r->e, r->c));
+	ASSERT_OK(offline_group(r->e, r->c, ENGINE_REMOVE_EMPTY));
 	ASSERT_EQ(lruvec_nr(vec(r->c), LRU_INACTIVE), 0u);
 	ASSERT_EQ(isolate(r->p, LRU_INACTIVE, 8, page), 6u);
 	for (u32 i = 0; i < 6; i++) {
@@ -192,6 +192,6 @@ TEST(removed_group_leaves_its_lists)
 TEST(group_with_a_range_is_busy)
 {
 	r = rig_create(0, true);
-	ASSERT_EQ(group_remove(r->e, r->c), -EBUSY);
+	ASSERT_EQ(offline_group(r->e, r->c, ENGINE_REMOVE_EMPTY), -EBUSY);
 	rig_destroy(r);
 }

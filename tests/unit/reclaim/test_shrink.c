@@ -203,9 +203,9 @@ TEST(turn_of_a_removed_group)
 	reclaim(r->p, 8);
 	reclaim(r->p, 8);
 	rig_assign(r, 0, RIG_PAGES, handle(r->p));
-	ASSERT_OK(group_remove(r->e, r->d));
+	ASSERT_OK(offline_group(r->e, r->d, ENGINE_REMOVE_EMPTY));
 	reclaim(r->p, 8);
-	ASSERT_OK(group_remove(r->e, r->c));
+	ASSERT_OK(offline_group(r->e, r->c, ENGINE_REMOVE_EMPTY));
 	ASSERT_GE(reclaim(r->p, 50).nr_reclaimed, 50u);
 	rig_check(r);
 	rig_destroy(r);
