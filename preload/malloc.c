@@ -65,7 +65,7 @@ static __thread char bound __attribute__((tls_model("initial-exec")));
 
 static bool make_arena(u32 i)
 {
-	heap_hooks_init(&heap.hooks[i], preload.e, engine_home(preload.e));
+	heap_hooks_init(&heap.hooks[i], preload.e, (struct memcg_id){ 0 });
 	if (heap_arena_create(&heap.hooks[i], &heap.arena[i])) {
 		atomic32_store(&heap.state[i], ARENA_NONE);
 		return false;

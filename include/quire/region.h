@@ -126,6 +126,38 @@ int QUIRE_MUST_CHECK quire_pin(struct quire *q, void *addr, size_t len);
 /* -EINVAL: part of it is not pinned; the rest is unpinned. */
 int QUIRE_MUST_CHECK quire_unpin(struct quire *q, void *addr, size_t len);
 
+/*
+ * quire_assign - a range becomes another group's, with all that it holds.
+ *
+ * What is resident, compressed or stored of it is charged to the group from now on,
+ * and to the old one no more; groups above both notice nothing.  No page is read,
+ * written or copied.  All threads may use the memory meanwhile.  The parts of the
+ * range may be several groups'.  (Heaps are not moved this way: their next block
+ * would come from their own group all the same.)
+ *
+ * The limits of the group, and of those above it that are not above the old one, must
+ * allow it: reclaim makes room there first.  Where that is not enough, a first part
+ * has moved, *ret_moved bytes (may be NULL), and the rest is as it was:
+ * -ENOMEM (memory.max, memory.zswap.max) or -ENOSPC (memory.swap.max).
+ * 0; -EINVAL (not whole pages, empty); -ENOENT (not all of it is managed; nothing has
+ * changed); -ENODEV.
+ * May wait: for reclaim, and for reads and writes of the swap file under way.  Any
+ * thread; not in a signal handler.  A fork(2) at the same time comes before or after.
+ */
+int QUIRE_MUST_CHECK quire_assign(struct quire_group *group, void *addr, size_t len,
+				  size_t *ret_moved);
+
+/*
+ * quire_assign_all - the process moves to another group, with all it has.
+ *
+ * That is: every region of the group the process is in (cgroup.procs), as
+ * quire_assign(); what is charged for its metadata and, under `quire run`, for its
+ * memory outside; and the place of what it maps later.  Regions of other groups stay
+ * where they are.  After an error the process is where it was, and so are the regions
+ * that had not moved yet.  Errors and *ret_moved as quire_assign().
+ */
+int QUIRE_MUST_CHECK quire_assign_all(struct quire_group *group, size_t *ret_moved);
+
 /* quire_manages - is any byte of the range managed by q?  Signal safe. */
 int quire_manages(struct quire *q, const void *addr, size_t len);
 

@@ -37,6 +37,8 @@ static int map_extent(struct heap_hooks *h, void *at, size_t len, int flags, voi
 
 	atomic32_fetch_add(&h->nr_mapping, 1);
 	id.v = atomic32_load(&h->id);
+	if (!id.v)
+		id = engine_home(h->e);
 	err = engine_mmap(h->e, id, at, len, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, ret_addr);
 	atomic32_fetch_sub(&h->nr_mapping, 1);

@@ -17,7 +17,7 @@
 struct heap_hooks {
 	extent_hooks_t hooks; /* first: what jemalloc hands to each hook */
 	struct engine *e; /* (C) */
-	struct atomic32 id; /* memcg id: group of new extents */
+	struct atomic32 id; /* memcg id: group of new extents; 0: where the process is */
 	struct atomic32 nr_mapping; /* threads that have read it and are not done */
 	struct atomic32 gone; /* the memory is unmapped already, where it is not managed */
 };

@@ -175,6 +175,50 @@ int quire_unpin(struct quire *q, void *addr, size_t len)
 	return err < 0 ? err : end(q, "quire_unpin", engine_unpin(q->e, addr, len));
 }
 
+/* How far it came, and why no farther. */
+static int end_assign(struct quire_group *g, const char *what, int err, u64 moved)
+{
+	if (err == -ENODEV)
+		return why(err, "%s: the group was removed", what);
+	if (err != -ENOMEM && err != -ENOSPC)
+		return end(g->q, what, err);
+	return why(err, "%s: %llu bytes were moved, the rest does not fit in memory%s.max", what,
+		   (unsigned long long)moved, err == -ENOSPC ? ".swap" : "");
+}
+
+int quire_assign(struct quire_group *g, void *addr, size_t len, size_t *ret_moved)
+{
+	u64 moved = 0;
+	int err = group_check(g);
+
+	if (ret_moved)
+		*ret_moved = 0;
+	if (err < 0)
+		return err;
+	err = range_check("quire_assign", addr, len);
+	if (err < 0)
+		return err;
+	err = engine_assign(g->q->e, g->id, addr, len, &moved);
+	if (ret_moved)
+		*ret_moved = moved;
+	return end_assign(g, "quire_assign", err, moved);
+}
+
+int quire_assign_all(struct quire_group *g, size_t *ret_moved)
+{
+	u64 moved = 0;
+	int err = group_check(g);
+
+	if (ret_moved)
+		*ret_moved = 0;
+	if (err < 0)
+		return err;
+	err = engine_assign_all(g->q->e, g->id, &moved);
+	if (ret_moved)
+		*ret_moved = moved;
+	return end_assign(g, "quire_assign_all", err, moved);
+}
+
 int quire_manages(struct quire *q, const void *addr, size_t len)
 {
 	return q && len && engine_manages(q->e, addr, len);

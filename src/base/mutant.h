@@ -25,6 +25,12 @@
 	X(limit_before_charge) /* usage is compared with max before it is added to */              \
 	X(bytes_before_pages) /* compressed bytes count before their page is charged */            \
 	X(flip_outside_locks) /* handles move to the parent before the lists are locked */         \
+	X(copy_charged_to_page) /* compressed bytes are charged to the page's payer */             \
+	X(assign_ignores_owner) /* a page changes hands that reclaim has in hand */                \
+	X(assign_ignores_pageout) /* the same in a frame that pageout reads */                     \
+	X(assign_ignores_writeback) /* a slot changes hands that is being written back */          \
+	X(assign_keeps_list) /* a compressed object stays on the old group's list */               \
+	X(assign_does_not_wait) /* pages move while a fault may charge the old group */            \
 	X(waiting_keeps_id) /* a fault queued for a removed group stays queued for its id */       \
 	X(release_does_not_wait) /* a removed id is reused while somebody may hold it */           \
 	X(drop_leaves_no_note) /* slot_drop() leaves nothing for a busy party */                   \

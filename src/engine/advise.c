@@ -172,10 +172,13 @@ s64 aspace_advise(struct engine *e, u64 addr, u64 len, int advice)
 
 void aspace_tell_locked(struct engine *e)
 {
-	u64 now = atomic64_peek(&e->mm.regions.locked) >> PAGE_SHIFT;
-	u64 told = atomic64_xchg(&e->told_locked, now);
+	u64 now, told;
 
+	mutex_lock(&e->home_lock);
+	now = atomic64_peek(&e->mm.regions.locked) >> PAGE_SHIFT;
+	told = atomic64_xchg(&e->told_locked, now);
 	memcg_stat_add(e->tree, e->home_objcg, MEMCG_STAT_MLOCKED, (s64)(now - told));
+	mutex_unlock(&e->home_lock);
 }
 
 /* Pages of group id that cannot leave, this process's locked memory told or not. */
@@ -189,7 +192,7 @@ static u64 unpageable(struct engine *e, struct memcg_id id)
 bool aspace_may_lock(struct engine *e, u64 more)
 {
 	aspace_tell_locked(e);
-	for (struct memcg_id id = e->home; id.v; id = memcg_parent(e->tree, id)) {
+	for (struct memcg_id id = engine_home(e); id.v; id = memcg_parent(e->tree, id)) {
 		u64 limit = memcg_limit(e->tree, id, COUNTER_MEMORY);
 
 		if (limit == PAGE_COUNTER_MAX)

@@ -100,8 +100,8 @@ static int init_tree(struct engine *e, const struct engine_config *cfg)
 	if (err)
 		return err;
 	group_set_upcalls(e);
-	e->home = MEMCG_ROOT;
-	return objcg_get(e->tree, e->home, &e->home_objcg);
+	atomic32_poke(&e->home, MEMCG_ROOT.v);
+	return objcg_get(e->tree, MEMCG_ROOT, &e->home_objcg);
 }
 
 static int init_data_plane(struct engine *e)
@@ -188,6 +188,7 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 	e->nr_fault_threads = default_fault_threads(cfg->nr_fault_threads);
 	pick_store_dir(e, cfg);
 	mutex_init(&e->store_lock, "store opening", LOCK_RANK_TREE);
+	mutex_init(&e->home_lock, "home", LOCK_RANK_TABLES);
 	mutex_init(&e->passive_lock, "passive", LOCK_RANK_PASSIVE);
 	gate_init(&e->reclaim_gate);
 	gate_init(&e->fault_gate);
@@ -238,14 +239,14 @@ int engine_set_home(struct engine *e, struct memcg_id home)
 		err = member_set_home(e->tree, home);
 	if (err)
 		return err;
-	e->home = home;
+	atomic32_store(&e->home, home.v);
 	e->home_objcg = o;
 	return 0;
 }
 
 struct memcg_id engine_home(const struct engine *e)
 {
-	return e->home;
+	return (struct memcg_id){ atomic32_load(&e->home) };
 }
 
 struct atomic32 *engine_purge_word(struct engine *e)

@@ -132,6 +132,17 @@ int QUIRE_MUST_CHECK engine_unlock(struct engine *e, void *addr, size_t len, int
 int QUIRE_MUST_CHECK engine_pin(struct engine *e, void *addr, size_t len);
 int QUIRE_MUST_CHECK engine_unpin(struct engine *e, void *addr, size_t len);
 
+/*
+ * The range, all of it managed, becomes group id's: new pages and those it has, in
+ * memory or out.  -ENOENT: part is not managed; -ENODEV: id was removed; -ENOMEM,
+ * -ENOSPC (swap.max): no room there, then the first *ret_moved bytes have moved and
+ * the rest has not.
+ */
+int QUIRE_MUST_CHECK engine_assign(struct engine *e, struct memcg_id id, void *addr, size_t len,
+				   u64 *ret_moved);
+/* All ranges of this process's home group, its overhead, and the process itself. */
+int QUIRE_MUST_CHECK engine_assign_all(struct engine *e, struct memcg_id id, u64 *ret_moved);
+
 /* ---- groups ------------------------------------------------------------------ */
 
 int QUIRE_MUST_CHECK engine_group_create(struct engine *e, struct memcg_id parent, const char *name,

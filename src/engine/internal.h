@@ -10,6 +10,7 @@
  *   advise.c     madvise, mlock, pins, leaving management
  *   group.c      groups, knobs, events, callbacks
  *   offline.c    the end of a group
+ *   assign.c     ranges and processes become another group's
  *   fork.c       the two gates, descriptors for the child, the child's restart
  *   placement.c  which of two processors for whom
  *   ticker.c     100 ms thread: unmanaged memory, timers, watchdog, records
@@ -49,6 +50,8 @@ enum request_op {
 	REQ_UNLOCK,
 	REQ_PIN,
 	REQ_UNPIN,
+	REQ_ASSIGN,
+	REQ_ASSIGN_ALL,
 	REQ_GROUP_CREATE,
 	REQ_GROUP_REMOVE,
 	REQ_KNOB_READ,
@@ -131,8 +134,9 @@ struct engine {
 
 	struct mm mm;
 	struct memcg_tree *tree;
-	struct memcg_id home;
-	struct objcg_id home_objcg;
+	struct atomic32 home; /* memcg id; see engine_home() */
+	struct mutex home_lock; /* who sets what home_objcg is charged outside pages */
+	struct objcg_id home_objcg; /* (home_lock) */
 	struct lru lru;
 	struct swap swap;
 	struct zswap zswap;
@@ -264,6 +268,11 @@ void offline_release(struct engine *e);
 bool offline_discard_step(struct engine *e);
 /* All of it that touches [start, end), before something else happens there. */
 void offline_finish(struct engine *e, u64 start, u64 end);
+
+/* ---- assign.c ------------------------------------------------------------------ */
+
+s64 assign_region(struct engine *e, struct memcg_id id, u64 addr, u64 len, u64 *ret_moved);
+s64 assign_all(struct engine *e, struct memcg_id id, u64 *ret_moved);
 
 /* ---- fork.c --------------------------------------------------------------------- */
 

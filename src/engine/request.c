@@ -139,6 +139,10 @@ static s64 serve_aspace(struct engine *e, struct request *rq)
 	case REQ_PIN:
 	case REQ_UNPIN:
 		return aspace_pin(e, a[0], a[1], rq->op == REQ_PIN);
+	case REQ_ASSIGN:
+		return assign_region(e, (struct memcg_id){ (u32)a[0] }, a[1], a[2], &rq->value);
+	case REQ_ASSIGN_ALL:
+		return assign_all(e, (struct memcg_id){ (u32)a[0] }, &rq->value);
 	default:
 		return -ENOSYS;
 	}

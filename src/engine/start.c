@@ -261,7 +261,7 @@ static u64 start_threshold(struct engine *e)
 {
 	u64 limit = PAGE_COUNTER_MAX;
 
-	for (struct memcg_id id = e->home; id.v; id = memcg_parent(e->tree, id)) {
+	for (struct memcg_id id = engine_home(e); id.v; id = memcg_parent(e->tree, id)) {
 		limit = min_of(limit, memcg_limit(e->tree, id, COUNTER_MEMORY));
 		limit = min_of(limit, memcg_high(e->tree, id, COUNTER_MEMORY));
 	}

@@ -59,15 +59,18 @@ static bool charge_overhead(struct engine *e)
 	u64 anon = ticker_anon_rss(e) >> PAGE_SHIFT;
 	u64 ours = managed_pages(e) + (pool + meta) / PAGE_SIZE;
 	u64 foreign = anon > ours ? anon - ours : 0, before;
-	struct memcg_id home = e->home;
+	struct memcg_id home = engine_home(e);
 
+	before = memcg_stat_read(e->tree, home, MEMCG_STAT_UNMANAGED);
+	mutex_lock(&e->home_lock);
 	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_KERNEL, (meta + slack) >> PAGE_SHIFT);
+	if (adopted && (e->flags & ENGINE_COUNT_UNMANAGED))
+		memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, foreign);
+	mutex_unlock(&e->home_lock);
 	if (!(e->flags & ENGINE_COUNT_UNMANAGED))
 		return false;
 	if (!adopted)
 		return true;
-	before = memcg_stat_read(e->tree, home, MEMCG_STAT_UNMANAGED);
-	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, foreign);
 	return foreign > before + LOOK_MOVED || before > foreign + LOOK_MOVED ||
 	       memcg_usage(e->tree, home, COUNTER_MEMORY) > memcg_wmark_pages(e->tree, home);
 }

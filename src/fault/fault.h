@@ -197,6 +197,15 @@ u64 populate_cool(struct fault *f, struct task *t, u64 start, u64 end, bool page
  */
 int QUIRE_MUST_CHECK adopt_forked(struct fault *f, struct task *t, const struct region *r);
 
+/*
+ * What is in [start, end) becomes to's: pages, slots, compressed and stored objects,
+ * with their charges (assign.c).  force: whatever its limits say.  -ENOMEM, -ENOSPC
+ * (memory.swap.max): it has no room, reclaim did not help; *ret_done: all before is
+ * moved, nothing from there on.
+ */
+int QUIRE_MUST_CHECK assign_range(struct fault *f, struct task *t, u64 start, u64 end,
+				  struct objcg_id to, bool force, u64 *ret_done);
+
 /* Move ptes after mremap(2), both gates closed. */
 int QUIRE_MUST_CHECK zap_move_ptes(struct fault *f, u64 old, u64 to, u64 len);
 

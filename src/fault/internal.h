@@ -60,6 +60,9 @@ void fault_readahead(struct fault_ctx *c);
 /* Neighbours, never touched so far, of a page that just got its first touch. */
 void fault_zero_ahead(struct fault_ctx *c);
 
+/* Reclaim in a group that is full, a batch: 0, or -EAGAIN, nothing came of it. */
+int QUIRE_MUST_CHECK populate_make_room(struct fault *f, struct task *t, struct memcg_id over);
+
 /* ---- store reads (store_in.c) ------------------------------------------- */
 
 /*

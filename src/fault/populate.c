@@ -13,7 +13,7 @@
 /* Reclaim rounds tried for one page before -ENOMEM. */
 #define POPULATE_RETRIES 64
 
-static int make_room(struct fault *f, struct task *t, struct memcg_id over)
+int populate_make_room(struct fault *f, struct task *t, struct memcg_id over)
 {
 	struct scan_control sc = {
 		.target = over,
@@ -45,7 +45,7 @@ static int bring_page(struct fault *f, struct task *t, const struct region *r, u
 		gate_leave(f->gate);
 		if (res == FAULT_NO_MEMORY) {
 			kswapd_wake(f->reclaim);
-			if (make_room(f, t, over))
+			if (populate_make_room(f, t, over))
 				os_sleep_ns(NSEC_PER_MSEC);
 		} else if (pte_peek(pte) & PTE_IO) {
 			/* Our read, or one that readahead began: sleep until it is

@@ -30,6 +30,7 @@
  * whom the handle leads to is asked again when the charge is given back.
  */
 #include "memcg/internal.h"
+#include "memcg/move.h"
 
 #include <errno.h>
 
@@ -59,7 +60,7 @@ static bool charge_counters(struct memcg_tree *t, struct objcg_id o, u32 nr, u32
 {
 	u32 memcg = objcg_memcg(t, o).v, mask;
 
-	if (!page_counter_try_charge(t, memcg, COUNTER_MEMORY, nr, &mask, ret_over))
+	if (!page_counter_try_charge(t, memcg, COUNTER_MEMORY, nr, 0, &mask, ret_over))
 		return false;
 	(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
 	tell_pressure(t, memcg, mask);
@@ -146,18 +147,41 @@ void memcg_uncharge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_i
 	uncharge_counters(t, o, surplus);
 }
 
+/* The target has it already: the rest of a move. */
+static void move_from(struct memcg_tree *t, struct objcg_id from, u64 nr, u32 common)
+{
+	u32 a = objcg_memcg(t, from).v;
+	u64 old = atomic64_fetch_sub(&objcg_of(t, from)->memory, nr);
+
+	quire_assert(old >= nr);
+	page_counter_uncharge(t, a, COUNTER_MEMORY, nr, common);
+}
+
+int memcg_try_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr,
+			  struct memcg_id *ret_over)
+{
+	u32 b = objcg_memcg(t, to).v, mask;
+	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
+
+	if (!page_counter_try_charge(t, b, COUNTER_MEMORY, nr, common, &mask, &ret_over->v)) {
+		memcg_count_event(t, *ret_over, MEMCG_MAX);
+		return -ENOMEM;
+	}
+	(void)atomic64_fetch_add(&objcg_of(t, to)->memory, nr);
+	move_from(t, from, nr, common);
+	tell_pressure(t, b, mask);
+	return 0;
+}
+
 void memcg_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
 {
 	u32 a = objcg_memcg(t, from).v, b = objcg_memcg(t, to).v, mask;
 	u32 common = page_counter_common(t, a, b);
-	u64 old;
 
 	/* From the common ancestor upwards nothing changes, not even the peak. */
 	mask = page_counter_charge(t, b, COUNTER_MEMORY, nr, common);
 	(void)atomic64_fetch_add(&objcg_of(t, to)->memory, nr);
-	old = atomic64_fetch_sub(&objcg_of(t, from)->memory, nr);
-	quire_assert(old >= nr);
-	page_counter_uncharge(t, a, COUNTER_MEMORY, nr, common);
+	move_from(t, from, nr, common);
 	tell_pressure(t, b, mask);
 }
 
@@ -168,7 +192,7 @@ int memcg_swap_try_charge(struct memcg_tree *t, struct objcg_id o, u32 nr)
 	struct memcg_id memcg = objcg_memcg(t, o);
 	u32 mask, over;
 
-	if (!page_counter_try_charge(t, memcg.v, COUNTER_SWAP, nr, &mask, &over)) {
+	if (!page_counter_try_charge(t, memcg.v, COUNTER_SWAP, nr, 0, &mask, &over)) {
 		/* Counted where the page belongs, not where the limit is. */
 		memcg_count_event(t, memcg, MEMCG_SWAP_MAX);
 		memcg_count_event(t, memcg, MEMCG_SWAP_FAIL);
@@ -187,27 +211,49 @@ void memcg_swap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 nr)
 	page_counter_uncharge(t, memcg, COUNTER_SWAP, nr, 0);
 }
 
-void memcg_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
+static void swap_moved(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u64 nr,
+		       u32 common)
 {
-	u32 a = objcg_memcg(t, from).v, b = objcg_memcg(t, to).v;
-	u32 common = page_counter_common(t, a, b);
+	u32 a = objcg_memcg(t, from).v;
 	u64 old;
 
-	(void)page_counter_charge(t, b, COUNTER_SWAP, nr, common);
 	(void)atomic64_fetch_add(&objcg_of(t, to)->swap, nr);
 	old = atomic64_fetch_sub(&objcg_of(t, from)->swap, nr);
 	quire_assert(old >= nr);
 	page_counter_uncharge(t, a, COUNTER_SWAP, nr, common);
 }
 
+void memcg_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
+{
+	u32 b = objcg_memcg(t, to).v;
+	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
+
+	(void)page_counter_charge(t, b, COUNTER_SWAP, nr, common);
+	swap_moved(t, from, to, nr, common);
+}
+
+int memcg_try_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr,
+			struct memcg_id *ret_over)
+{
+	u32 b = objcg_memcg(t, to).v, mask;
+	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
+
+	if (!page_counter_try_charge(t, b, COUNTER_SWAP, nr, common, &mask, &ret_over->v)) {
+		memcg_count_event(t, (struct memcg_id){ b }, MEMCG_SWAP_MAX);
+		return -ENOSPC;
+	}
+	swap_moved(t, from, to, nr, common);
+	return 0;
+}
+
 /* ---- zswap: cgroup-v2: memory.zswap.max -------------------------------------------------- */
 
-bool memcg_zswap_may(struct memcg_tree *t, struct objcg_id o, struct memcg_id *ret_over)
+/* Of every group from i up to, not including, `until` (0: all). */
+static bool zswap_may(struct memcg_tree *t, u32 i, u32 until, struct memcg_id *ret_over)
 {
-	u32 i = objcg_memcg(t, o).v;
 	struct group *g;
 
-	for (u32 l = 0; l < NR_LEVELS && (g = group_at(t, i)); l++) {
+	for (u32 l = 0; i != until && l < NR_LEVELS && (g = group_at(t, i)); l++) {
 		u64 max = atomic64_load(&g->max[COUNTER_ZSWAP]);
 
 		/* 0 never; else while whole pages are below the limit. */
@@ -219,6 +265,11 @@ bool memcg_zswap_may(struct memcg_tree *t, struct objcg_id o, struct memcg_id *r
 		i = atomic32_peek(&g->parent);
 	}
 	return true;
+}
+
+bool memcg_zswap_may(struct memcg_tree *t, struct objcg_id o, struct memcg_id *ret_over)
+{
+	return zswap_may(t, objcg_memcg(t, o).v, 0, ret_over);
 }
 
 bool memcg_zswap_writeback(const struct memcg_tree *t, struct memcg_id id)
@@ -282,6 +333,32 @@ void memcg_zswap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 bytes)
 		uncharge_counters(t, o, nr);
 }
 
+void memcg_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 bytes)
+{
+	memcg_zswap_uncharge(t, from, bytes);
+	memcg_zswap_charge(t, to, bytes);
+}
+
+int memcg_try_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 bytes,
+			 struct memcg_id *ret_over, enum page_counter_kind *ret_kind)
+{
+	u32 b = objcg_memcg(t, to).v, mask;
+	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
+
+	*ret_kind = COUNTER_ZSWAP;
+	if (!zswap_may(t, b, common, ret_over))
+		return -ENOMEM;
+	/* They take a page of memory at most.  It is held while they move. */
+	*ret_kind = COUNTER_MEMORY;
+	if (!page_counter_try_charge(t, b, COUNTER_MEMORY, 1, common, &mask, &ret_over->v)) {
+		memcg_count_event(t, *ret_over, MEMCG_MAX);
+		return -ENOMEM;
+	}
+	memcg_zswap_move(t, from, to, bytes);
+	page_counter_uncharge(t, b, COUNTER_MEMORY, 1, common);
+	return 0;
+}
+
 /* ---- overhead ------------------------------------------------------------------------------- */
 
 void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_stat which,
@@ -297,4 +374,9 @@ void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_s
 		uncharge_counters(t, home, old - nr_pages);
 	else if (nr_pages > old)
 		memcg_charge_force(t, home, (u32)min_of(nr_pages - old, UINT32_MAX));
+}
+
+u64 memcg_overhead(const struct memcg_tree *t, struct objcg_id home, enum memcg_stat which)
+{
+	return stat_read(&objcg_of(t, home)->stat[which]);
 }

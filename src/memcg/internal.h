@@ -281,7 +281,7 @@ size_t memcg_name_len(const struct group *g); /* MEMCG_NAME_MAX: no end */
  * until: stop before that group (0: root included).
  */
 bool page_counter_try_charge(struct memcg_tree *t, u32 leaf, enum page_counter_kind k, u64 nr,
-			     u32 *ret_crossed, u32 *ret_over);
+			     u32 until, u32 *ret_crossed, u32 *ret_over);
 u32 page_counter_charge(struct memcg_tree *t, u32 leaf, enum page_counter_kind k, u64 nr,
 			u32 until);
 void page_counter_uncharge(struct memcg_tree *t, u32 leaf, enum page_counter_kind k, u64 nr,

@@ -261,14 +261,10 @@ void memcg_charge_force(struct memcg_tree *t, struct objcg_id o, u32 nr);
 void memcg_uncharge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_id o, u32 nr);
 /* Give a thread's stock back, before a limit is declared hit. */
 void memcg_drain_stock(struct memcg_tree *t, struct memcg_stock *st);
-/* Move nr pages of charge between handles (assign); force. */
-void memcg_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr);
 
 /* One slot.  -ENOMEM: swap.max somewhere (events max and fail counted). */
 int QUIRE_MUST_CHECK memcg_swap_try_charge(struct memcg_tree *t, struct objcg_id o, u32 nr);
 void memcg_swap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 nr);
-/* As memcg_move_charge(), for slots. */
-void memcg_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr);
 
 /*
  * Compressed bytes: counted in zswap and, in whole pages as they add up, in

@@ -123,13 +123,13 @@ static u32 chain_done(struct chain *c, enum page_counter_kind k, u64 nr)
 }
 
 bool page_counter_try_charge(struct memcg_tree *t, u32 leaf, enum page_counter_kind k, u64 nr,
-			     u32 *ret_crossed, u32 *ret_over)
+			     u32 until, u32 *ret_crossed, u32 *ret_over)
 {
 	struct chain c = { .nr = 0 };
 	struct group *g;
 	u32 i = leaf;
 
-	while (c.nr < NR_LEVELS && (g = group_at(t, i))) {
+	while (i != until && c.nr < NR_LEVELS && (g = group_at(t, i))) {
 		u64 now;
 
 		if (MUTANT(limit_before_charge) &&

@@ -72,12 +72,22 @@ static void store_refused(struct reclaim *r, struct task *t, struct memcg_id id,
 		l->result[from[i]] = out[i];
 }
 
+/*
+ * Who pays for the copy: whoever pays for the slot.  The page may be another's, where a
+ * clean copy is older than the last change of hands.  Ours while the slot is BUSY.
+ */
+static struct objcg_id payer_of(struct reclaim *r, struct slot_id id, struct page_id page)
+{
+	if (MUTANT(copy_charged_to_page))
+		return (struct objcg_id){ page_at(&r->mm->pages, page)->objcg };
+	return (struct objcg_id){ slot_at(r->swap, id)->objcg };
+}
+
 /* Give slot i its result; true: page and frame are ours to free. */
 static bool finish_one(struct reclaim *r, struct task *t, struct laundry *l, u32 i)
 {
-	struct page *page = page_at(&r->mm->pages, l->page[i]);
-	struct objcg_id o = { page->objcg };
 	struct slot_id id = l->slot[i];
+	struct objcg_id o = payer_of(r, id, l->page[i]);
 
 	switch (swap_cache_end_pageout(r->swap, &t->slots, id, &l->result[i])) {
 	case PAGEOUT_DONE:
@@ -158,7 +168,7 @@ u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 n
 	for (u32 i = 0; i < l.nr; i++) {
 		struct page *page = page_at(&r->mm->pages, l.page[i]);
 
-		zswap_store(r->zswap, &t->codec, (struct objcg_id){ page->objcg },
+		zswap_store(r->zswap, &t->codec, payer_of(r, l.slot[i], l.page[i]),
 			    frame_addr(&r->mm->frames, page->frame), acceleration(r), &l.result[i],
 			    &l.why[i]);
 	}

@@ -89,6 +89,32 @@ static void invalidate(void *ctx, struct slot_id id, struct slot *slot)
 	memcg_zswap_uncharge(z->tree, o, zs_charged_size(z->pool, len));
 }
 
+void zswap_move_owner(struct zswap *z, struct slot_id id, struct objcg_id to)
+{
+	struct slot *slot = slot_at(z->swap, id);
+	struct objcg_id from = { slot->objcg };
+	enum slot_kind kind = where_kind(slot->where);
+	u32 len = where_len(slot->where);
+	struct lruvec *v;
+
+	zswap_count_copy(z, from, kind, len, -1);
+	zswap_count_copy(z, to, kind, len, 1);
+	if (kind != SLOT_ZSWAP || MUTANT(assign_keeps_list)) {
+		slot->objcg = to.v;
+		return;
+	}
+	v = zswap_lock_zlru(z, from);
+	if (slot->zlru.prev != ZLRU_OFF)
+		zswap_zlru_del(z, v, id);
+	mutex_unlock(&v->zlru_lock);
+	slot->objcg = to.v;
+	/* Also when it was on none: who has just stored it, or wanted to write it back,
+	 * finds that it is listed and leaves it. */
+	v = zswap_lock_zlru(z, to);
+	zswap_zlru_add(z, v, id, false);
+	mutex_unlock(&v->zlru_lock);
+}
+
 void zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree, struct lru *lru,
 		bool pool_enabled)
 {

@@ -90,6 +90,9 @@ int QUIRE_MUST_CHECK zswap_finish_read(struct zswap *z, struct slot_id id, const
  * `buf` is work memory of WRITEBACK_BATCH pages.
  */
 long zswap_writeback(struct zswap *z, struct memcg_id id, u32 nr, u8 *buf);
+/* A slot that is out becomes another group's, and its object goes to that group's
+ * list; charges are the caller's.  pte and cluster locked, nobody busy. */
+void zswap_move_owner(struct zswap *z, struct slot_id id, struct objcg_id to);
 /* Live-ness of a stored object, for the store's cleaner. */
 void zswap_clean_ops(struct zswap *z, struct store_clean_ops *ret);
 /* The zswap LRU of a removed group goes to its parent; both zlru locks held. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "fixture.h"
+#include "memcg/move.h"
 
 /* ---- stocks -------------------------------------------------------------------- */
 
@@ -212,6 +213,54 @@ TEST(move)
 	ASSERT_EQ(mem_of(f.t, p), 10);
 	memcg_move_charge(f.t, handle_of(f.t, p), o, 2); /* and down */
 	ASSERT_EQ(mem_of(f.t, a), 5);
+	fixture_exit(&f);
+}
+
+/* The target's limits count, up to the group above both and not beyond. */
+TEST(move_within_limits)
+{
+	struct memcg_id a, b, p, over = { 0 };
+	enum page_counter_kind kind;
+	struct objcg_id o, q;
+	struct fixture f;
+
+	fixture_init(&f);
+	a = group_make(f.t, "p/a");
+	b = group_make(f.t, "p/b/x");
+	p = group_find(f.t, "p");
+	o = handle_of(f.t, a);
+	q = handle_of(f.t, b);
+	memcg_charge_force(f.t, o, 10);
+	ASSERT_EQ(memcg_swap_try_charge(f.t, o, 4), 0);
+	memcg_zswap_charge(f.t, o, 5000);
+	/* 12 pages: more than p may have, but nothing is added there. */
+	memcg_set_max(f.t, p, COUNTER_MEMORY, 3);
+	memcg_set_max(f.t, p, COUNTER_SWAP, 1);
+	memcg_set_max(f.t, group_find(f.t, "p/b"), COUNTER_MEMORY, 7);
+	ASSERT_EQ(memcg_try_move_charge(f.t, o, q, 6, &over), 0);
+	ASSERT_EQ(memcg_try_move_charge(f.t, o, q, 2, &over), -ENOMEM);
+	ASSERT_EQ(over.v, group_find(f.t, "p/b").v);
+	ASSERT_EQ(mem_of(f.t, a), 6);
+	ASSERT_EQ(mem_of(f.t, b), 6);
+	ASSERT_EQ(mem_of(f.t, p), 12);
+	ASSERT_EQ(memcg_peak(f.t, p, COUNTER_MEMORY), 12);
+	memcg_set_max(f.t, b, COUNTER_SWAP, 1);
+	ASSERT_EQ(memcg_try_swap_move(f.t, o, q, 1, &over), 0);
+	ASSERT_EQ(memcg_try_swap_move(f.t, o, q, 1, &over), -ENOSPC);
+	ASSERT_EQ(memcg_usage(f.t, p, COUNTER_SWAP), 4);
+	/* Compressed bytes: a page more must fit, and the pool may be limited. */
+	ASSERT_EQ(memcg_try_zswap_move(f.t, o, q, 100, &over, &kind), 0);
+	ASSERT_EQ(mem_of(f.t, b), 7);
+	ASSERT_EQ(memcg_try_zswap_move(f.t, o, q, 100, &over, &kind), -ENOMEM);
+	ASSERT_EQ(kind, COUNTER_MEMORY);
+	memcg_set_max(f.t, b, COUNTER_ZSWAP, 0);
+	ASSERT_EQ(memcg_try_zswap_move(f.t, o, q, 100, &over, &kind), -ENOMEM);
+	ASSERT_EQ(kind, COUNTER_ZSWAP);
+	ASSERT_EQ(over.v, b.v);
+	ASSERT_EQ(memcg_zswap_bytes(f.t, b), 100);
+	ASSERT_EQ(memcg_zswap_bytes(f.t, p), 5000);
+	/* To an ancestor there is nothing to ask. */
+	ASSERT_EQ(memcg_try_move_charge(f.t, q, handle_of(f.t, p), 6, &over), 0);
 	fixture_exit(&f);
 }
 
