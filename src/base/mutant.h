@@ -24,6 +24,7 @@
 	X(lruvec_not_verified) /* the binding of a page is not read again under the lock */        \
 	X(limit_before_charge) /* usage is compared with max before it is added to */              \
 	X(bytes_before_pages) /* compressed bytes count before their page is charged */            \
+	X(flip_moves_all_lists) /* a removal re-points handles whose lists are another's */        \
 	X(flip_outside_locks) /* handles move to the parent before the lists are locked */         \
 	X(copy_charged_to_page) /* compressed bytes are charged to the page's payer */             \
 	X(assign_ignores_owner) /* a page changes hands that reclaim has in hand */                \

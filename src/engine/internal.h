@@ -262,6 +262,8 @@ s64 offline_group(struct engine *e, struct memcg_id id, enum engine_remove how);
  * the parent while it still hangs on the child's list (K1). */
 void offline_reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
 		      void (*flip)(void *arg), void *arg);
+/* Groups that other members have removed: released with ours. */
+void offline_notice(struct engine *e);
 /* The ids of removed groups may be used again. */
 void offline_release(struct engine *e);
 /* Give back a slice of what was discarded; false: there is nothing left. */

@@ -7,6 +7,8 @@
  * nothing: its charge handles are flipped to the parent and its lists spliced, under
  * the locks of both (K1).  What takes longer comes later, when the request thread has
  * nothing else to do:
+ *  - other processes' removals: our charges are the parent's already, our lists are
+ *    spliced when we notice, within a tick;
  *  - release: the id is used again once nobody can have it in hand, which is when
  *    both gates were empty once (L4); one pass for all groups removed meanwhile;
  *  - handles: let go when nothing was charged to them before such a pass, so that
@@ -14,7 +16,7 @@
  *  - the memory of ENGINE_REMOVE_DISCARD: a range is forgotten at once and given
  *    back a slice at a time.  Until then its charges are the parent's.
  * Does not own: the tree (memcg/), heaps that lie in the ranges (api/heap.c).
- * Entry points: offline_group(), offline_release(), offline_discard_step(),
+ * Entry points: offline_group(), offline_notice(), offline_release(), offline_discard_step(),
  * offline_finish().  Request thread only, or passive.
  * Lock ranks: LRUVEC and ZSWAP_LRU of both groups; the gates.
  */
@@ -103,6 +105,20 @@ static u32 find_empty(struct engine *e)
 		e->retired[nr++] = o;
 	}
 	return nr;
+}
+
+void offline_notice(struct engine *e)
+{
+	struct memcg_id id = { 0 };
+
+	while (e->nr_unreleased < NR_UNRELEASED && (id = memcg_next_offline(e->tree, id)).v) {
+		u32 i = 0;
+
+		while (i < e->nr_unreleased && e->unreleased[i].v != id.v)
+			i++;
+		if (i == e->nr_unreleased)
+			e->unreleased[e->nr_unreleased++] = id;
+	}
 }
 
 void offline_release(struct engine *e)

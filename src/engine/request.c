@@ -107,6 +107,7 @@ void request_main(struct thread *self)
 			continue;
 		if (atomic32_load(&e->reclaim.stop))
 			return;
+		offline_notice(e);
 		if (!e->nr_unreleased)
 			event_wait(&e->request_event, seq, NSEC_PER_SEC);
 		else if (event_wait(&e->request_event, seq, RELEASE_DELAY_NS) == -ETIMEDOUT)

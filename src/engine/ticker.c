@@ -150,6 +150,9 @@ void ticker_main(struct thread *self)
 		if (now >= next_tick) {
 			e->nr_ticks++;
 			next_tick = now + TICK_NS;
+			/* Perhaps another process has removed a group of ours. */
+			if (memcg_nr_dying(e->tree, MEMCG_ROOT))
+				event_signal(&e->request_event);
 			record_member(e);
 			aspace_tell_locked(e);
 			watch_faults(e, now, &late_ticks);

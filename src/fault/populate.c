@@ -149,7 +149,7 @@ static void cool_batch(struct fault *f, struct task *t, struct page_id *batch, u
 
 	if (!nr)
 		return;
-	id = objcg_memcg(f->tree, (struct objcg_id){ page_at(&f->mm->pages, batch[0])->objcg });
+	id = objcg_lists(f->tree, (struct objcg_id){ page_at(&f->mm->pages, batch[0])->objcg });
 	if (!pageout) {
 		for (u32 i = 0; i < nr; i++)
 			if (!lru_putback(f->lru, batch[i], true))

@@ -10,8 +10,8 @@
  * There are no accessed bits for us: being touched again while in the laundry
  * is the reference bit (design.md: two-stage reclaim).
  *
- * A page finds its lruvec by page -> objcg -> memcg *now*; whoever changes a
- * list holds its lock and has verified the binding after taking it (K1).  The
+ * A page finds its lruvec by page -> objcg -> lists *now*, which is the group that
+ * pays, or one that another process removed a moment ago; whoever changes a list holds its lock and has verified the binding after taking it (K1).  The
  * owner protocol of PG_LRU is in page/page.h (K2).  lruvecs are type-stable
  * (K3) and resolved at put-back time, never remembered (K4); two are locked
  * child before parent (K5).

@@ -48,19 +48,19 @@ enum lru_list lru_list_of(const struct page *page)
 }
 
 /*
- * The page's lruvec, locked.  The binding page -> objcg -> memcg may change
+ * The page's lruvec, locked.  The binding page -> objcg -> lists may change
  * until we hold the lock of the vec it names: re-read and retry (K1; this is
  * interleaving 1 of S2, catcher against switcher).
  */
 static struct lruvec *lock_lruvec_of(struct lru *lru, const struct page *page)
 {
 	for (;;) {
-		struct memcg_id id = objcg_memcg(lru->tree, (struct objcg_id){ page->objcg });
+		struct memcg_id id = objcg_lists(lru->tree, (struct objcg_id){ page->objcg });
 		struct lruvec *v = lruvec_of(lru, id);
 
 		mutex_lock(&v->lock);
 		if (MUTANT(lruvec_not_verified) ||
-		    objcg_memcg(lru->tree, (struct objcg_id){ page->objcg }).v == id.v)
+		    objcg_lists(lru->tree, (struct objcg_id){ page->objcg }).v == id.v)
 			return v;
 		mutex_unlock(&v->lock);
 	}
@@ -226,7 +226,7 @@ static void check_vec(struct lru *lru, u32 n)
 
 			quire_assert(ilist_node(in, i)->prev == prev);
 			quire_assert(lru_list_of(page) == (enum lru_list)l);
-			quire_assert(objcg_memcg(lru->tree, (struct objcg_id){ page->objcg }).v ==
+			quire_assert(objcg_lists(lru->tree, (struct objcg_id){ page->objcg }).v ==
 				     n);
 			prev = i;
 			nr++;

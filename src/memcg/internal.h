@@ -24,7 +24,7 @@
 #include "memcg/memcg.h"
 
 #define SEG_MAGIC 0x6572697571657274ull
-#define SEG_VERSION 1
+#define SEG_VERSION 2
 #define SEG_CHUNK (2 * MIB)
 #define SEG_HEAD_BYTES (128 * KIB) /* header, members and index in chunk 0 */
 #define SEG_MEMBERS_AT (4 * KIB)
@@ -128,7 +128,7 @@ struct group {
 	struct atomic64 children_min_usage, children_low_usage; /* (A) sums of it */
 	struct atomic64 unreleased; /* (T) OFFLINE: members that may still hold the id */
 	struct atomic32 flags; /* (A) 1 << enum memcg_flag */
-	u32 spare;
+	struct atomic32 remover; /* (T) OFFLINE: member that removed it, lists and all */
 	struct counter64 event[MEMCG_NR_EVENTS]; /* (A) here and below */
 	u64 spare2;
 };
@@ -150,7 +150,10 @@ struct objcg {
 	struct atomic32 member; /* (T) owner, or MEMBER_NOBODY */
 	struct atomic32 refs; /* (T) objcg_get() less objcg_put() */
 	struct atomic32 next, prev; /* (T) list of its group; FREE: free list */
-	u32 spare[10];
+	/* (O) group on whose lists the owner keeps its pages: that of `memcg`, or a
+	 * removed one whose lists it has not spliced yet */
+	struct atomic32 lists;
+	u32 spare[9];
 	/* the truth */
 	struct atomic64 memory; /* (O) pages, compressed and overhead included */
 	struct atomic64 swap; /* (O) slots */
@@ -298,6 +301,8 @@ void page_counter_propagate(struct memcg_tree *t, struct group *g, u64 usage);
 bool objcg_link(struct memcg_tree *t, u32 i, u32 memcg);
 /* Point every handle of group `from` to `to`; members seen, as a mask. */
 u64 objcg_flip_all(struct memcg_tree *t, u32 from, u32 to);
+/* This member's handles whose pages are on the lists of `from`: on those of `to` now. */
+void objcg_splice(struct memcg_tree *t, u32 from, u32 to);
 /* A member is gone: take its charges back, keep its event counts. */
 void objcg_retire_member(struct memcg_tree *t, u32 member);
 

@@ -356,6 +356,8 @@ static int remove_locked(struct memcg_tree *t, u32 i)
 		return -EBUSY;
 	f.to = atomic32_peek(&g->parent);
 	segment_change_begin(t);
+	/* First: should we be killed now, everybody else splices. */
+	atomic32_store(&g->remover, t->self);
 	atomic32_store(&g->state, GROUP_OFFLINE);
 	group_unlink(t, i);
 	/* From here on charges and look-ups go to the parent (charge.c: D2). */
@@ -402,6 +404,26 @@ void memcg_acknowledge(struct memcg_tree *t, u32 i, u32 member)
 	segment_free(t, SEG_GROUPS, i);
 }
 
+static void flip_lists(void *arg)
+{
+	struct flip *f = arg;
+
+	objcg_splice(f->t, f->from, f->to);
+}
+
+/* What a removal does at once for the member that removes. */
+static void splice_lists(struct memcg_tree *t, u32 i)
+{
+	const struct memcg_upcalls *up = memcg_tree_upcalls(t);
+	struct flip f = { .t = t, .from = i, .to = atomic32_peek(&group_at(t, i)->parent) };
+
+	if (up->reparent)
+		up->reparent(up->ctx, (struct memcg_id){ i }, (struct memcg_id){ f.to }, flip_lists,
+			     &f);
+	else
+		flip_lists(&f);
+}
+
 void memcg_release(struct memcg_tree *t, struct memcg_id id)
 {
 	struct group *g = group_of(t, id);
@@ -409,6 +431,8 @@ void memcg_release(struct memcg_tree *t, struct memcg_id id)
 	if (segment_lock(t))
 		return; /* the record is not reused before this member is gone */
 	quire_assert(atomic32_peek(&g->state) == GROUP_OFFLINE);
+	if (atomic32_peek(&g->remover) != t->self)
+		splice_lists(t, id.v);
 	segment_change_begin(t);
 	memcg_acknowledge(t, id.v, t->self);
 	segment_change_end(t);

@@ -122,9 +122,10 @@ struct memcg_upcalls {
 	 * by its max: wake kswapd.  Once per crossing. */
 	void (*pressure)(void *ctx, struct memcg_id id);
 	/*
-	 * Inside memcg_remove(): the engine locks its lists of both groups, calls
-	 * flip(arg), which re-points this member's charge handles, and splices the
-	 * lists (K1).  NULL: flip() is called directly.
+	 * Inside memcg_remove(), and inside memcg_release() of a group that another
+	 * member removed: the engine locks its lists of both groups, calls flip(arg),
+	 * which re-points this member's handles to the parent's lists, and splices
+	 * (K1).  NULL: flip() is called directly.
 	 */
 	void (*reparent)(void *ctx, struct memcg_id child, struct memcg_id parent,
 			 void (*flip)(void *arg), void *arg);
@@ -188,9 +189,9 @@ int QUIRE_MUST_CHECK memcg_create_path(struct memcg_tree *t, const char *path,
 int QUIRE_MUST_CHECK memcg_remove(struct memcg_tree *t, struct memcg_id id,
 				  struct memcg_id *ret_parent);
 /*
- * This engine has spliced its lists of the removed group and no thread of it is
- * still inside an operation begun before (gate).  The record is reusable once
- * every member that had a handle there, and the remover, said so.
+ * No thread of this engine is still inside an operation begun before (gate).  Lists
+ * of a group that another member removed are spliced here.  The record is reusable
+ * once every member that had a handle there, and the remover, said so.
  */
 void memcg_release(struct memcg_tree *t, struct memcg_id id);
 /* Removed groups this member has yet to release: prev {0} starts; {0} ends.
@@ -236,8 +237,9 @@ bool objcg_empty(const struct memcg_tree *t, struct objcg_id o);
 /* One reference less.  Freed when it has none and nothing is charged to it; its counts
  * stay with the group.  Who never puts leaks 512 bytes a removed group. */
 void objcg_put(struct memcg_tree *t, struct objcg_id o);
-/* Where its charges go now. */
+/* Where its charges go now; on whose lists this member keeps what is charged to it. */
 struct memcg_id objcg_memcg(const struct memcg_tree *t, struct objcg_id o);
+struct memcg_id objcg_lists(const struct memcg_tree *t, struct objcg_id o);
 
 /* ---- charging -------------------------------------------------------------- */
 

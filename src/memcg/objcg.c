@@ -22,12 +22,21 @@
 
 #include <errno.h>
 
+#include "base/mutant.h"
+
 #define REAP_BATCH 64 /* handles looked at per objcg_put() */
 
 struct memcg_id objcg_memcg(const struct memcg_tree *t, struct objcg_id o)
 {
 	/* Pairs with the store in objcg_flip_all(). */
 	u32 i = atomic32_load(&objcg_of(t, o)->memcg);
+
+	return group_at(t, i) ? (struct memcg_id){ i } : MEMCG_ROOT;
+}
+
+struct memcg_id objcg_lists(const struct memcg_tree *t, struct objcg_id o)
+{
+	u32 i = atomic32_load(&objcg_of(t, o)->lists);
 
 	return group_at(t, i) ? (struct memcg_id){ i } : MEMCG_ROOT;
 }
@@ -142,6 +151,7 @@ static u32 objcg_create(struct memcg_tree *t, u32 memcg)
 		c = objcg_at(t, i);
 		atomic32_poke(&c->member, t->self);
 		atomic32_poke(&c->memcg, memcg);
+		atomic32_poke(&c->lists, memcg);
 		/* Complete: a rebuild may find it from here on. */
 		atomic32_store(&c->state, OBJCG_LIVE);
 		(void)objcg_link(t, i, memcg);
@@ -260,10 +270,29 @@ u64 objcg_flip_all(struct memcg_tree *t, u32 from, u32 to)
 			seen |= 1ull << atomic32_peek(&c->member);
 		objcg_unlink(t, c);
 		/* The flip is the store of one word in here. */
-		if (!objcg_link(t, i, to))
+		if (!objcg_link(t, i, to)) {
 			segment_free(t, SEG_OBJCGS, i);
+			continue;
+		}
+		/* Others have their lists, and splice them in memcg_release(): they pay
+		 * to the parent meanwhile. */
+		if ((atomic32_peek(&c->member) == t->self || MUTANT(flip_moves_all_lists)) &&
+		    atomic32_peek(&c->lists) == from)
+			atomic32_store(&c->lists, to);
 	}
 	return seen;
+}
+
+void objcg_splice(struct memcg_tree *t, u32 from, u32 to)
+{
+	u32 i = atomic32_peek(&group_at(t, to)->objcg_first);
+	struct objcg *c;
+
+	for (u32 n = 0; n < NR_OBJCGS_MAX && (c = objcg_at(t, i)); n++) {
+		if (atomic32_peek(&c->member) == t->self && atomic32_peek(&c->lists) == from)
+			atomic32_store(&c->lists, to);
+		i = atomic32_peek(&c->next);
+	}
 }
 
 /* Give back what a member has left charged; its gauges are no longer true. */

@@ -12,7 +12,7 @@ static inline struct ilist_in zswap_zlru_in(const struct zswap *z)
 	return (struct ilist_in){ &z->swap->slots, offsetof(struct slot, zlru) };
 }
 
-/* The zswap LRU of the group an objcg points to now, locked and verified (K1). */
+/* The zswap LRU on which objects of an objcg are now, locked and verified (K1). */
 struct lruvec *zswap_lock_zlru(struct zswap *z, struct objcg_id o);
 /* zlru_lock held.  Membership is zlru.prev != ZLRU_OFF. */
 void zswap_zlru_add(struct zswap *z, struct lruvec *v, struct slot_id id, bool tail);

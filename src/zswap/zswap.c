@@ -34,11 +34,11 @@ void zswap_zlru_del(struct zswap *z, struct lruvec *v, struct slot_id id)
 struct lruvec *zswap_lock_zlru(struct zswap *z, struct objcg_id o)
 {
 	for (;;) {
-		struct memcg_id id = objcg_memcg(z->tree, o);
+		struct memcg_id id = objcg_lists(z->tree, o);
 		struct lruvec *v = lruvec_of(z->lru, id);
 
 		mutex_lock(&v->zlru_lock);
-		if (MUTANT(zlru_not_verified) || objcg_memcg(z->tree, o).v == id.v)
+		if (MUTANT(zlru_not_verified) || objcg_lists(z->tree, o).v == id.v)
 			return v;
 		mutex_unlock(&v->zlru_lock);
 	}

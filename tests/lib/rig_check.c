@@ -126,7 +126,7 @@ static void check_zlru(struct rig *r, u32 memcg)
 		struct objcg_id o = { slot->objcg };
 
 		quire_assert(where_kind(slot->where) == SLOT_ZSWAP && slot->zlru.prev == prev);
-		quire_assert(objcg_memcg(r->e->tree, o).v == memcg);
+		quire_assert(objcg_lists(r->e->tree, o).v == memcg);
 		prev = i;
 		nr++;
 	}

@@ -438,3 +438,63 @@ static void waits_for_heir(void)
 RACE(L3_waiting_and_reuse, .setup = small_and_full, .body = { wait_for_memory, reparent_and_reuse },
      .check = waits_for_heir, .preemptions = 2,
      .mutants = { MUTANT_waiting_keeps_id, MUTANT_release_does_not_wait })
+
+/* ---- removed by another process: charges are the parent's, lists follow ------------------ */
+
+static struct memcg_tree *other_member;
+
+static void with_other_member(void)
+{
+	int err = memcg_tree_join(&rig->e->mm.meta, rig->e->tree, &other_member);
+
+	quire_assert(!err);
+}
+
+static void others_mapped(void)
+{
+	with_other_member();
+	two_mapped();
+}
+
+static void others_in_frames(void)
+{
+	with_other_member();
+	two_in_frames();
+}
+
+static void others_in_pool(void)
+{
+	with_other_member();
+	two_in_pool();
+}
+
+static void others_remove(void *ctx)
+{
+	struct memcg_id parent;
+	int err = memcg_remove(other_member, rig->c, &parent);
+
+	(void)ctx;
+	quire_assert(!err && parent.v == rig->p.v);
+	quire_assert(objcg_memcg(rig->e->tree, rig->objcg).v == rig->p.v);
+	memcg_release(other_member, rig->c);
+	/* Not reused before we have let go. */
+	quire_assert(memcg_nr_dying(rig->e->tree, MEMCG_ROOT) == 1);
+	offline_notice(rig->e);
+	offline_release(rig->e);
+	quire_assert(memcg_nr_dying(rig->e->tree, MEMCG_ROOT) == 0);
+}
+
+static void no_other_member(void)
+{
+	memcg_tree_close(other_member);
+	quire_assert(objcg_lists(rig->e->tree, rig->objcg).v == rig->p.v);
+}
+
+RACE(K1_unmap_and_others_remove, .setup = others_mapped, .body = { unmap, others_remove },
+     .check = no_other_member, .preemptions = 2)
+RACE(K1_faults_and_others_remove, .setup = others_in_frames, .body = { read_two, others_remove },
+     .check = no_other_member, .preemptions = 2, .mutants = { MUTANT_flip_moves_all_lists })
+RACE(K1_pageout_and_others_remove, .setup = others_in_frames, .body = { pageout, others_remove },
+     .check = no_other_member, .preemptions = 2)
+RACE(L2_writeback_and_others_remove, .setup = others_in_pool, .body = { writeback, others_remove },
+     .check = no_other_member, .preemptions = 2)

@@ -273,7 +273,7 @@ TEST(damaged_header)
 	const size_t root = SEG_HEAD_BYTES + sizeof(struct group);
 
 	ASSERT_EQ(attach_damaged(0, 1), -EBADMSG);
-	ASSERT_EQ(attach_damaged(offsetof(struct seg_header, version), 2), -EBADMSG);
+	ASSERT_EQ(attach_damaged(offsetof(struct seg_header, version), SEG_VERSION + 1), -EBADMSG);
 	ASSERT_EQ(attach_damaged(offsetof(struct seg_header, group_bytes), 512), -EBADMSG);
 	ASSERT_EQ(attach_damaged(offsetof(struct seg_header, nr_stats), 99), -EBADMSG);
 	ASSERT_EQ(attach_damaged(offsetof(struct seg_header, nr_chunks), 0), -EBADMSG);
