@@ -47,6 +47,7 @@ struct rig {
 	struct fake_store store;
 	struct rig_content want[RIG_PAGES];
 	u32 nr_no_memory; /* faults refused */
+	u64 foreign_memory, foreign_swap; /* what other members have charged below /p */
 };
 
 /* flags of the engine; store: with the fake store behind the pool. */

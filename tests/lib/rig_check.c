@@ -171,7 +171,7 @@ static void check_counts(struct rig *r, const struct tally *n)
 	quire_assert(zspool_nr_objects(e->zswap.pool) == n->zswap);
 	quire_assert(fake_store_nr(&r->store) == n->stored + n->kept);
 	zspool_check(e->zswap.pool);
-	quire_assert(memcg_usage(e->tree, r->p, COUNTER_SWAP) == slots);
+	quire_assert(memcg_usage(e->tree, r->p, COUNTER_SWAP) == slots + r->foreign_swap);
 }
 
 static void check_charges(struct rig *r, const struct tally *n)
@@ -185,7 +185,7 @@ static void check_charges(struct rig *r, const struct tally *n)
 	memcg_check(r->e->tree);
 	memcg_stats_read(r->e->tree, r->p, &s);
 	quire_assert(memcg_usage(r->e->tree, r->p, COUNTER_MEMORY) ==
-		     n->present + n->frame + s.zswap_pages);
+		     n->present + n->frame + s.zswap_pages + r->foreign_memory);
 	quire_assert(s.v[MEMCG_STAT_ANON] == n->present);
 	quire_assert(s.v[MEMCG_STAT_FRAMES] == n->frame);
 	quire_assert(s.v[MEMCG_STAT_SWAPCACHED] == n->frame + n->kept);
