@@ -241,13 +241,18 @@ static void reap(struct memcg_tree *t, u32 memcg)
 void objcg_put(struct memcg_tree *t, struct objcg_id o)
 {
 	struct objcg *c = objcg_of(t, o);
+	u32 memcg;
 
 	if (segment_lock(t))
 		return; /* kept until the member leaves */
 	segment_change_begin(t);
 	quire_assert(atomic32_peek(&c->refs) > 0);
+	memcg = online_of(t, atomic32_peek(&c->memcg));
 	atomic32_store(&c->refs, atomic32_peek(&c->refs) - 1);
-	reap(t, online_of(t, atomic32_peek(&c->memcg)));
+	/* It may be far down the list of a group that inherits many. */
+	if (atomic32_peek(&c->refs) == 0 && nothing_charged(c))
+		objcg_free(t, o.v);
+	reap(t, memcg);
 	segment_change_end(t);
 	segment_unlock(t);
 }

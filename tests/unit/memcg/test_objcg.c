@@ -97,3 +97,34 @@ TEST(kept_while_charged)
 	ASSERT_EQ(mem_of(f.t, a), 0);
 	fixture_exit(&f);
 }
+
+/* A group that inherits many: each is freed when it is put, wherever it is listed. */
+TEST(many_inherited)
+{
+	enum { MANY = 300 };
+	struct memcg_id a, id[MANY];
+	struct objcg_id o[MANY];
+	struct fixture f;
+	char name[16];
+	u64 bytes = 0;
+
+	fixture_init(&f);
+	a = group_make(f.t, "a");
+	for (u32 round = 0; round < 20; round++) {
+		for (u32 n = 0; n < MANY; n++) {
+			snprintf(name, sizeof(name), "job%u", n);
+			ASSERT_EQ(memcg_create(f.t, a, name, &id[n]), 0);
+			o[n] = handle_of(f.t, id[n]);
+			memcg_stat_add(f.t, o[n], MEMCG_STAT_PGFAULT, 1);
+		}
+		for (u32 n = 0; n < MANY; n++)
+			group_drop(f.t, id[n]);
+		for (u32 n = 0; n < MANY; n++)
+			objcg_put(f.t, o[n]);
+		if (round == 1)
+			bytes = stat_read(&f.meta.bytes);
+	}
+	ASSERT_EQ(stat_read(&f.meta.bytes), bytes);
+	ASSERT_EQ(memcg_stat_read(f.t, a, MEMCG_STAT_PGFAULT), 20 * MANY);
+	fixture_exit(&f);
+}
