@@ -20,7 +20,7 @@ enum lock_rank {
 	LOCK_RANK_REGIONS, /* writers of the region table */
 	LOCK_RANK_PTE, /* pte bit locks: ascending address within a region */
 	LOCK_RANK_CLUSTER, /* 512-slot cluster */
-	LOCK_RANK_LRUVEC, /* one; two only child before parent */
+	LOCK_RANK_LRUVEC, /* one; all slices of one group; of two only child before parent */
 	LOCK_RANK_ZSWAP_LRU, /* compressed objects of one lruvec */
 	LOCK_RANK_ZS_CLASS, /* one size class of zsmalloc */
 	LOCK_RANK_STORE, /* store log */

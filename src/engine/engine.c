@@ -104,7 +104,16 @@ static int init_tree(struct engine *e, const struct engine_config *cfg)
 	return objcg_get(e->tree, MEMCG_ROOT, &e->home_objcg);
 }
 
-static int init_data_plane(struct engine *e)
+/* For machines with many cores: see bench/lru. */
+static void set_slices(struct engine *e, const struct engine_config *cfg)
+{
+	const char *text = os_env(cfg->envp, "QUIRE_LRU_SLICES");
+
+	if (text && *text > '0' && *text <= (char)('0' + LRU_SLICES_MAX) && !text[1])
+		lru_set_slices(&e->lru, (u32)(*text - '0'), LRU_SLICE_SHIFT);
+}
+
+static int init_data_plane(struct engine *e, const struct engine_config *cfg)
 {
 	struct mm *mm = &e->mm;
 	int err;
@@ -116,6 +125,8 @@ static int init_data_plane(struct engine *e)
 		err = pages_init(&mm->pages, &mm->meta, MAX_PAGES);
 	if (!err)
 		err = lru_init(&e->lru, mm, e->tree);
+	if (!err)
+		set_slices(e, cfg);
 	if (!err)
 		err = swap_init(&e->swap, mm, e->tree, &e->lru, &e->zswap.swap_ops);
 	zswap_init(&e->zswap, &e->swap, e->tree, &e->lru, !(e->flags & ENGINE_NO_ZSWAP));
@@ -198,7 +209,7 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 	if (!err)
 		err = init_tree(e, cfg);
 	if (!err)
-		err = init_data_plane(e);
+		err = init_data_plane(e, cfg);
 	if (!err)
 		err = init_buffers(e);
 	if (!err) {

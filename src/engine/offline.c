@@ -41,8 +41,8 @@ void offline_reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
 
 	if (MUTANT(flip_outside_locks))
 		flip(arg);
-	mutex_lock(&c->lock);
-	mutex_lock_nested(&p->lock);
+	lru_lock_all(&e->lru, child, false);
+	lru_lock_all(&e->lru, parent, true);
 	mutex_lock(&c->zlru_lock);
 	mutex_lock_nested(&p->zlru_lock);
 	if (!MUTANT(flip_outside_locks))
@@ -51,8 +51,8 @@ void offline_reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
 	zswap_reparent_locked(&e->zswap, child, parent);
 	mutex_unlock(&p->zlru_lock);
 	mutex_unlock(&c->zlru_lock);
-	mutex_unlock(&p->lock);
-	mutex_unlock(&c->lock);
+	lru_unlock_all(&e->lru, parent);
+	lru_unlock_all(&e->lru, child);
 }
 
 static bool is_named(struct engine *e, struct objcg_id o)

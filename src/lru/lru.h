@@ -2,7 +2,9 @@
 /*
  * lru.h - how cold: the lists of pages of each group, and refault judgement.
  *
- * One lruvec per memcg (slices come with measured contention).  Lists:
+ * One lruvec per memcg, in one or more slices: the same lists with a lock of their
+ * own each, for a group that many threads work in (bench/lru).  A page belongs to a
+ * slice by its number for as long as it lives.  Lists:
  *   INACTIVE     mapped, next to be unmapped
  *   ACTIVE       mapped, proven by a refault or a soft fault
  *   LAUNDRY      unmapped into a frame, has a slot: a touch is a soft fault
@@ -24,10 +26,19 @@
 
 enum lru_list { LRU_INACTIVE, LRU_ACTIVE, LRU_LAUNDRY, LRU_UNEVICTABLE, NR_LRU_LISTS };
 
-struct lruvec {
+#define LRU_SLICES_MAX 4u
+/* Pages in a row of one slice: those of a batch, so that they leave in one run. */
+#define LRU_SLICE_SHIFT 6u
+
+struct lru_slice {
 	struct mutex lock;
 	struct ilist list[NR_LRU_LISTS]; /* (L) */
-	struct atomic32 nr[NR_LRU_LISTS]; /* copies of list[].nr, read anywhere */
+};
+
+struct lruvec {
+	struct lru_slice first; /* the others are in lru->more */
+	struct atomic32 nr[NR_LRU_LISTS]; /* pages in all slices, read anywhere */
+	struct atomic32 next_slice; /* whose tail is looked at first */
 	struct atomic64 age; /* evictions and activations here: refault clock */
 	struct atomic32 objcg; /* this member's handle of the group; see lru_objcg() */
 	/* compressed objects of the group, by store time (zswap/) */
@@ -46,11 +57,16 @@ struct lru {
 	struct mm *mm; /* (C) */
 	struct memcg_tree *tree; /* (C) */
 	struct lruvec *vec; /* (C) indexed by memcg id; sparse */
+	struct lru_slice *more; /* (C) LRU_SLICES_MAX - 1 a memcg id; sparse */
 	u32 nr_vecs; /* (C) */
+	u32 nr_slices, slice_shift; /* (C) see lru_set_slices() */
 };
 
 int QUIRE_MUST_CHECK lru_init(struct lru *lru, struct mm *mm, struct memcg_tree *tree);
 void lru_exit(struct lru *lru);
+/* Before any page is listed: nr slices (at most LRU_SLICES_MAX) a group, 1 << shift
+ * pages in a row in each. */
+void lru_set_slices(struct lru *lru, u32 nr, u32 shift);
 /* Memory of the lruvecs of the groups there are. */
 u64 lru_bytes(const struct lru *lru);
 
@@ -58,6 +74,15 @@ static inline struct lruvec *lruvec_of(const struct lru *lru, struct memcg_id id
 {
 	return &lru->vec[id.v];
 }
+
+static inline struct lru_slice *lru_slice(const struct lru *lru, struct memcg_id id, u32 n)
+{
+	return n ? &lru->more[id.v * (LRU_SLICES_MAX - 1) + n - 1] : &lru->vec[id.v].first;
+}
+
+/* All slices of a group, in order; nested: the second of two groups. */
+void lru_lock_all(struct lru *lru, struct memcg_id id, bool nested);
+void lru_unlock_all(struct lru *lru, struct memcg_id id);
 
 static inline u32 lruvec_nr(const struct lruvec *v, enum lru_list l)
 {

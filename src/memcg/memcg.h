@@ -100,6 +100,7 @@ enum memcg_stat {
 	MEMCG_STAT_STALL_NS, /* faults that waited for reclaim */
 	MEMCG_STAT_SWAP_STALE_HANDOFF, /* slots freed by the lock holder's note */
 	MEMCG_STAT_MLOCK_REFUSED, /* mlock(2) of more than the limit can spare */
+	MEMCG_STAT_LRU_CONTENDED, /* list lock held by another thread */
 	MEMCG_NR_STATS,
 };
 

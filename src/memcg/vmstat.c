@@ -164,6 +164,7 @@ static const struct vmstat_item items[] = {
 	     "address space that mlock(2) keeps resident, touched or not; sampled"),
 	LINE("mlock_refused", COUNT, MLOCK_REFUSED,
 	     "calls of mlock(2) and its kind that asked for more than the limit can spare"),
+	LINE("lru_contended", COUNT, LRU_CONTENDED, "waits for the lock of a list of pages"),
 };
 
 const struct vmstat_item *vmstat_item(u32 n)

@@ -140,10 +140,12 @@ static void check_lists(struct rig *r, struct tally *n)
 	lru_check(&r->e->lru);
 	for (u32 i = 1; i < lru->nr_vecs; i++) {
 		for (u32 l = 0; l < NR_LRU_LISTS; l++)
-			n->listed += lru->vec[i].list[l].nr;
+			n->listed += lruvec_nr(&lru->vec[i], (enum lru_list)l);
 		check_zlru(r, i);
 		n->zlisted += lru->vec[i].zlru.nr;
-		quire_assert(atomic32_peek(&lru->vec[i].lock.word) == 0);
+		for (u32 s = 0; s < lru->nr_slices; s++)
+			quire_assert(!atomic32_peek(
+				&lru_slice(lru, (struct memcg_id){ i }, s)->lock.word));
 	}
 	quire_assert(n->listed == n->present + n->frame);
 	quire_assert(n->zlisted == n->zswap);

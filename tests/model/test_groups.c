@@ -535,6 +535,7 @@ static void play_all(const struct op *ops, u32 nr)
 	ref.g[1] = (struct ref_group){ true, 0, ref.r->c, UINT64_MAX };
 	ref.g[2] = (struct ref_group){ true, 0, ref.r->d, UINT64_MAX };
 	ref.r->e->lru.nr_vecs = NR_GROUPS + 40;
+	lru_set_slices(&ref.r->e->lru, nr ? 1 + ops[0].c % LRU_SLICES_MAX : 1, 0);
 	for (u32 n = 0; n < NR_OTHERS; n++)
 		join(&ref.m[n]);
 	MUST(!region_cut(&ref.r->e->mm.regions, fake_addr(0), fake_addr(RIG_PAGES)));

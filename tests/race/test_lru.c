@@ -146,3 +146,44 @@ RACE(K2_advice_and_unmap, .setup = mapped, .body = { push_out, unmap }, .preempt
 RACE(I5_pin_and_unmap, .setup = mapped, .body = { pin, unmap }, .preemptions = 2,
      .mutants = { MUTANT_unmap_does_not_ask_again })
 RACE(I5_pin_and_pageout, .setup = in_frame, .body = { pin, pageout }, .preemptions = 2)
+
+/* ---- two slices a group: the page says which lock -------------------------------------- */
+
+static void reparent(void *ctx)
+{
+	s64 err = offline_group(rig->e, rig->c, ENGINE_REMOVE_REPARENT);
+
+	(void)ctx;
+	quire_assert(!err);
+	offline_release(rig->e);
+}
+
+static void in_two_slices(void)
+{
+	lru_set_slices(&rig->e->lru, 2, 0);
+	mapped();
+	quire_assert(lru_slice(&rig->e->lru, rig->c, 0)->list[LRU_INACTIVE].nr == 1);
+	quire_assert(lru_slice(&rig->e->lru, rig->c, 1)->list[LRU_INACTIVE].nr == 1);
+}
+
+static void active_in_two_slices(void)
+{
+	lru_set_slices(&rig->e->lru, 2, 0);
+	active();
+}
+
+static void in_frames_of_two_slices(void)
+{
+	lru_set_slices(&rig->e->lru, 2, 0);
+	in_frame();
+}
+
+RACE(K1_slices_two_unmaps, .setup = in_two_slices, .body = { unmap, unmap_too }, .preemptions = 2)
+RACE(K1_slices_unmap_and_reparent, .setup = in_two_slices, .body = { unmap, reparent },
+     .preemptions = 2, .mutants = { MUTANT_lruvec_not_verified })
+RACE(K1_slices_fault_and_reparent, .setup = in_frames_of_two_slices, .body = { read_1, reparent },
+     .preemptions = 2, .mutants = { MUTANT_flip_outside_locks })
+RACE(K2_slices_refill_and_zap, .setup = active_in_two_slices, .body = { refill, zap },
+     .preemptions = 3, .mutants = { MUTANT_isolate_in_two_steps })
+RACE(K2_slices_pageout_and_unmap, .setup = in_frames_of_two_slices,
+     .body = { pageout, unmap_too, read_1 }, .preemptions = 1)

@@ -338,11 +338,11 @@ static const char *const kernel_keys[] = {
 };
 
 static const char *const own_keys[] = {
-	"frames",	  "unmanaged",	    "stored",	    "filled",
-	"pgunmap",	  "pgunprotect",    "pgrotated",    "pgpinned",
-	"pgdropped",	  "pgsoftfault",    "swpout_clean", "readahead",
-	"incompressible", "throttled_usec", "stall_usec",   "swap_stale_handoff",
-	"mlocked",	  "mlock_refused",
+	"frames",	  "unmanaged",	    "stored",	     "filled",
+	"pgunmap",	  "pgunprotect",    "pgrotated",     "pgpinned",
+	"pgdropped",	  "pgsoftfault",    "swpout_clean",  "readahead",
+	"incompressible", "throttled_usec", "stall_usec",    "swap_stale_handoff",
+	"mlocked",	  "mlock_refused",  "lru_contended",
 };
 
 TEST(stat_keys)

@@ -195,3 +195,43 @@ TEST(group_with_a_range_is_busy)
 	ASSERT_EQ(offline_group(r->e, r->c, ENGINE_REMOVE_EMPTY), -EBUSY);
 	rig_destroy(r);
 }
+
+/* Pages of a group in several slices are found, counted and inherited alike. */
+TEST(slices)
+{
+	struct page_id page[16];
+	struct objcg_id d;
+
+	for (u32 nr = 2; nr <= LRU_SLICES_MAX; nr++) {
+		u32 used = 0;
+
+		r = rig_create(0, true);
+		lru_set_slices(&r->e->lru, nr, 0);
+		ASSERT_OK(objcg_get(r->e->tree, r->d, &d));
+		rig_make(r, 0, 12, RIG_TEXT, RIG_MAPPED);
+		rig_make(r, 12, 4, RIG_TEXT, RIG_FRAME);
+		ASSERT_EQ(lruvec_nr(vec(r->c), LRU_INACTIVE), 12u);
+		ASSERT_EQ(lruvec_nr(vec(r->c), LRU_LAUNDRY), 4u);
+		for (u32 n = 0; n < nr; n++)
+			used += lru_slice(&r->e->lru, r->c, n)->list[LRU_INACTIVE].nr > 0;
+		ASSERT_EQ(used, nr);
+		/* The tails of all of them are reached, whatever batch is asked for. */
+		ASSERT_EQ(isolate(r->c, LRU_INACTIVE, 5, page), 5u);
+		ASSERT_EQ(isolate(r->c, LRU_INACTIVE, 11, page + 5), 7u);
+		ASSERT_EQ(lruvec_nr(vec(r->c), LRU_INACTIVE), 0u);
+		for (u32 i = 0; i < 12; i++)
+			ASSERT_TRUE(lru_putback(&r->e->lru, page[i], i % 2));
+		rig_check(r);
+		rig_assign(r, 0, RIG_PAGES, d);
+		ASSERT_OK(offline_group(r->e, r->c, ENGINE_REMOVE_EMPTY));
+		offline_release(r->e);
+		ASSERT_EQ(lruvec_nr(vec(r->c), LRU_INACTIVE), 0u);
+		ASSERT_EQ(lruvec_nr(vec(r->p), LRU_INACTIVE), 12u);
+		ASSERT_EQ(lruvec_nr(vec(r->p), LRU_LAUNDRY), 4u);
+		for (u32 i = 0; i < 16; i++)
+			rig_read(r, 0, i);
+		rig_drain(r, 0);
+		rig_check(r);
+		rig_destroy(r);
+	}
+}
