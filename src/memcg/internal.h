@@ -142,7 +142,7 @@ _Static_assert(offsetof(struct group, parent) == 128, "nor with links");
  */
 enum objcg_state { OBJCG_FREE, OBJCG_LIVE };
 
-#define OBJCG_NR_STATS 50
+#define OBJCG_NR_STATS 52
 
 struct objcg {
 	struct atomic32 memcg; /* (T) where charges go now */
@@ -158,7 +158,7 @@ struct objcg {
 	struct atomic64 memory; /* (O) pages, compressed and overhead included */
 	struct atomic64 swap; /* (O) slots */
 	struct atomic64 zswap_bytes; /* (O) */
-	u64 spare2[3];
+	u64 spare2;
 	struct counter64 stat[OBJCG_NR_STATS]; /* (O) */
 };
 _Static_assert(sizeof(struct objcg) == 512, "objcg layout");
