@@ -158,7 +158,7 @@ static void *fill(struct quire *q, struct quire_group *g, size_t slots)
 static void remove_with(struct quire *q, size_t slots, size_t rounds)
 {
 	struct quire_group *level[LEVELS + 1], *g;
-	double *took = calloc(rounds, sizeof(*took)), discard, empty;
+	double *took = calloc(rounds, sizeof(*took)), middle, discard, empty;
 	size_t nr = rounds < LEVELS ? rounds : LEVELS;
 	char name[16];
 	void *mem;
@@ -191,8 +191,9 @@ static void remove_with(struct quire *q, size_t slots, size_t rounds)
 	while (quire_swap_current(quire_root(q)))
 		usleep(1000);
 	empty = now_us() - empty;
+	middle = median(took, nr); /* sorts */
 	printf("slots=%zu remove_us=%.1f most_us=%.1f discard_us=%.1f given_back_ms=%.0f\n", slots,
-	       median(took, nr), took[nr - 1], discard, empty / 1e3);
+	       middle, took[nr - 1], discard, empty / 1e3);
 	free(took);
 }
 

@@ -30,6 +30,8 @@ enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAIL
 #define NR_CALLBACKS 64
 #define POOL_MAX (64 * GIB)
 #define NR_DOOMED 256
+/* Before each slice that is given back. */
+#define DISCARD_PAUSE_NS (100 * NSEC_PER_USEC)
 /* Removed groups that wait for their id to be free, handles for being empty. */
 #define NR_UNRELEASED 64
 #define NR_RETIRED 1024

@@ -103,8 +103,14 @@ void request_main(struct thread *self)
 	for (;;) {
 		u32 seq = event_seq(&e->request_event);
 
-		if (serve_posted(e) || offline_discard_step(e))
+		if (serve_posted(e))
 			continue;
+		/* Whoever waits for a request, or has just been woken, comes first. */
+		if (e->nr_doomed) {
+			if (event_wait(&e->request_event, seq, DISCARD_PAUSE_NS) == -ETIMEDOUT)
+				offline_discard_step(e);
+			continue;
+		}
 		if (atomic32_load(&e->reclaim.stop))
 			return;
 		offline_notice(e);
