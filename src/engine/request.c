@@ -105,6 +105,13 @@ void request_main(struct thread *self)
 
 		if (serve_posted(e))
 			continue;
+		/* Between the two halves of a fork we have closed the gates ourselves. */
+		if (atomic32_peek(&e->frozen)) {
+			if (atomic32_load(&e->reclaim.stop))
+				return;
+			event_wait(&e->request_event, seq, NSEC_PER_SEC);
+			continue;
+		}
 		/* Whoever waits for a request, or has just been woken, comes first. */
 		if (e->nr_doomed) {
 			if (event_wait(&e->request_event, seq, DISCARD_PAUSE_NS) == -ETIMEDOUT)

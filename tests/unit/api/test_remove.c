@@ -277,6 +277,47 @@ TEST(discarded)
 	quire_close(q);
 }
 
+/* Registered before quire's own: runs when a fork has stopped the engine. */
+static atomic_bool lingering;
+
+static void linger(void)
+{
+	if (atomic_load(&lingering))
+		usleep(50000);
+}
+
+__attribute__((constructor)) static void register_linger(void)
+{
+	(void)!pthread_atfork(linger, NULL, NULL);
+}
+
+/* What removed groups left to do is not done while a fork holds the engine. */
+TEST(removed_and_forked)
+{
+	struct quire *q = open_real();
+	struct quire_group *g, *parent = two_groups(q, &g);
+	int status;
+	void *mem;
+	pid_t pid;
+
+	ASSERT_OK(quire_map(g, MIB, 0, &mem));
+	write_pages(mem, MIB);
+	ASSERT_OK(quire_group_remove_with(g, QUIRE_REMOVE_REPARENT));
+	atomic_store(&lingering, true);
+	fflush(stdout);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		_exit(!pages_are_right(mem, MIB));
+	atomic_store(&lingering, false);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+	ASSERT_TRUE(pages_are_right(mem, MIB));
+	ASSERT_OK(quire_unmap(q, mem, MIB));
+	ASSERT_OK(quire_group_remove(parent));
+	quire_close(q);
+}
+
 /* The addresses of what was discarded serve others soon, never with its bytes. */
 TEST(discarded_and_mapped)
 {
