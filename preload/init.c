@@ -20,6 +20,7 @@
 
 #include "base/os.h"
 #include "knob/knob.h"
+#include "memcg/member.h"
 
 #define VALUE_MAX 512
 #define SETTINGS_MAX 24
@@ -175,7 +176,7 @@ static int create_engine(const struct settings *s, int segment_fd, char *const *
 			 struct engine **ret_engine)
 {
 	struct engine_config cfg = {
-		.flags = ENGINE_LAZY | ENGINE_COUNT_UNMANAGED,
+		.flags = ENGINE_LAZY | ENGINE_COUNT_UNMANAGED | ENGINE_NEW_IMAGE,
 		.pager = s->pager[0] ? s->pager : os_env(envp, "QUIRE_PAGER"),
 		.segment_fd = segment_fd,
 		.store_dir = s->swap_dir[0] ? s->swap_dir : NULL,

@@ -15,6 +15,7 @@
 #include "api/api.h"
 #include "base/os.h"
 #include "knob/knob.h"
+#include "memcg/member.h"
 #include "quire/view.h"
 
 struct quire_view {

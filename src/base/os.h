@@ -75,6 +75,11 @@ int os_pidfd_open(int pid);
 int os_pidfd_getfd(int pidfd, int fd);
 int os_unshare(int flags);
 int os_kill(int pid, int sig);
+/*
+ * Is the process that had this number at boot_ns (os_boot_ns()) still there?  Not a zombie,
+ * not another process by now.  In doubt: yes.  Needs /proc and a free descriptor to be sure.
+ */
+bool os_process_alive(int pid, u64 boot_ns);
 int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
 int os_sigprocmask_set(const u64 *mask);
 int os_sched_yield(void);
@@ -86,6 +91,7 @@ _Noreturn void os_abort(const char *msg);
 
 /* ---- clock, random ---------------------------------------------------- */
 u64 os_now_ns(void); /* CLOCK_MONOTONIC, by the vDSO */
+u64 os_boot_ns(void); /* CLOCK_BOOTTIME: the clock of processes' start times */
 u64 os_tsc(void); /* cheap cycle stamp for spinning; only differences mean anything */
 void os_sleep_ns(u64 ns);
 int QUIRE_MUST_CHECK os_random(void *buf, size_t len);

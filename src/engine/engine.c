@@ -91,10 +91,12 @@ static void pick_store_dir(struct engine *e, const struct engine_config *cfg)
 
 static int init_tree(struct engine *e, const struct engine_config *cfg)
 {
+	enum memcg_attach how = cfg->flags & ENGINE_NEW_IMAGE ? MEMCG_ATTACH_NEW_IMAGE :
+								MEMCG_ATTACH_MORE;
 	int err;
 
 	if (cfg->segment_fd >= 0)
-		err = memcg_tree_attach(&e->mm.meta, cfg->segment_fd, -1, &e->tree);
+		err = memcg_tree_attach(&e->mm.meta, cfg->segment_fd, how, &e->tree);
 	else
 		err = memcg_tree_create(&e->mm.meta, &e->tree);
 	if (err)

@@ -32,6 +32,7 @@ enum engine_flags {
 	ENGINE_LAZY = 4, /* start when a limit could be exceeded (preload) */
 	ENGINE_TMPFS_STORE = 8, /* tests */
 	ENGINE_COUNT_UNMANAGED = 16, /* charge other anonymous RSS (preload) */
+	ENGINE_NEW_IMAGE = 32, /* what this process was before exec(2) is gone (preload) */
 };
 
 struct engine_config {

@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 #include "fault/fault.h"
 #include "knob/knob.h"
+#include "memcg/member.h"
 
 enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAILED };
 

@@ -14,6 +14,8 @@
 
 #include <errno.h>
 
+#include "memcg/member.h"
+
 static void read_type(struct memcg_tree *t, struct memcg_id id, struct fmt *out)
 {
 	(void)t;

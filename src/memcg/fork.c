@@ -119,7 +119,7 @@ int memcg_tree_fork_child(struct memcg_tree *t)
 		if (!err)
 			err = copy_area(s, SEG_OBJCGS, SEG_OBJCGS_FIRST, sizeof(struct objcg));
 		s->shared = false;
-		s->fd = s->lock_fd = -1;
+		s->fd = -1;
 		trim_area(t, SEG_GROUPS, SEG_GROUPS_FIRST, sizeof(struct group));
 		trim_area(t, SEG_OBJCGS, SEG_OBJCGS_FIRST, sizeof(struct objcg));
 	}

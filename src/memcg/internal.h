@@ -21,7 +21,7 @@
 #define QUIRE_MEMCG_INTERNAL_H
 
 #include "base/assert.h"
-#include "memcg/memcg.h"
+#include "memcg/member.h"
 
 #define SEG_MAGIC 0x6572697571657274ull
 #define SEG_VERSION 2
@@ -62,6 +62,9 @@ struct seg_header {
 	u32 header_bytes, member_bytes, group_bytes, objcg_bytes;
 	u32 nr_stats, nr_events;
 	u32 chunk_bytes;
+	/* (A) lock.c: the process that holds the tree lock, releases, sleepers */
+	struct atomic64 lock_owner;
+	struct atomic32 lock_seq, lock_waiters;
 	/* (T) the dirty word: odd while a change of the tree is under way.  Who
 	 * takes the tree lock and finds it odd rebuilds (rebuild.c). */
 	struct atomic32 seq;
@@ -69,6 +72,7 @@ struct seg_header {
 	struct atomic32 flags; /* SEG_RECURSIVEPROT */
 	struct atomic32 nr_members; /* member records ever used */
 	struct atomic32 nr_refused; /* processes that found them all taken */
+	u64 pid_ns; /* (C) inode of the pid namespace of all members */
 	struct area_head area[SEG_NR_AREAS];
 };
 _Static_assert(sizeof(struct seg_header) <= SEG_MEMBERS_AT, "header fits its page");
@@ -81,9 +85,9 @@ enum member_state { MEMBER_FREE, MEMBER_ACTIVE, MEMBER_GONE };
 struct member {
 	struct member_info info; /* (O) */
 	struct atomic32 state; /* (T) enum member_state */
-	u32 lock_byte; /* (T) byte of the lock file held while it lives */
-	u64 start_ns; /* (T) tells two lives of one pid apart */
-	u64 spare;
+	u32 spare;
+	u64 boot_ns; /* (T) os_boot_ns() at attach: tells two lives of one pid apart */
+	u64 spare2;
 };
 _Static_assert(sizeof(struct member) == 512, "64 members in 32 KiB");
 _Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) <= SEG_INDEX_AT, "members fit");
@@ -179,7 +183,7 @@ struct segment {
 	char *base; /* (C) one reservation: head, then the areas */
 	char *area[SEG_NR_AREAS]; /* (C) */
 	struct atomic32 nr_mapped[SEG_NR_AREAS]; /* records that may be touched */
-	int fd, lock_fd; /* (C) or -1 */
+	int fd; /* (C) or -1 */
 	bool shared; /* (C) other processes may map it */
 	bool readonly; /* (C) */
 	u32 refs; /* (L) trees on it */
@@ -246,24 +250,27 @@ static inline struct objcg *objcg_of(const struct memcg_tree *t, struct objcg_id
 	return c;
 }
 
-/* ---- segment.c: memory and the tree lock ----------------------------------- */
+/* ---- segment.c -------------------------------------------------------------- */
 
 /* A zeroed record, or 0 when the area or the OS has no more. */
 u32 segment_alloc(struct memcg_tree *t, enum seg_area a);
 void segment_free(struct memcg_tree *t, enum seg_area a, u32 i);
-/* 0 or the -errno of the OFD lock.  A tree found dirty is rebuilt. */
+
+/* ---- lock.c: the tree lock --------------------------------------------------- */
+
+/* -EROFS.  A tree found dirty is rebuilt. */
 int QUIRE_MUST_CHECK segment_lock(struct memcg_tree *t);
+/* Without a look at the dirty word: the segment is just being opened. */
+void segment_lock_raw(struct memcg_tree *t);
 void segment_unlock(struct memcg_tree *t);
+/* This process was exec'ed: if it holds the lock, that was a thread which is gone. */
+void segment_lock_forget_image(struct memcg_tree *t);
 /* Between these the dirty word is odd. */
 void segment_change_begin(struct memcg_tree *t);
 void segment_change_end(struct memcg_tree *t);
 /* Readers without the lock: was the tree at rest from seq until now? */
 u32 segment_seq(const struct memcg_tree *t);
 bool segment_seq_same(const struct memcg_tree *t, u32 seq);
-/* Take or release one byte of the lock file, at once or -EAGAIN. */
-int segment_byte_try(const struct segment *s, u32 byte);
-void segment_byte_release(const struct segment *s, u32 byte);
-
 /* ---- memcg.c ----------------------------------------------------------------- */
 
 /* Link an ONLINE record below its parent and in the index; counts above it. */
@@ -308,7 +315,7 @@ void objcg_retire_member(struct memcg_tree *t, u32 member);
 
 /* ---- member.c ------------------------------------------------------------------ */
 
-int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t);
+int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how);
 void member_leave(struct memcg_tree *t, u32 n);
 u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id); /* attached there */
 

@@ -8,14 +8,12 @@
  * member_self()), moving a member's pages when its home changes (the engine).
  * Entry points: member_claim(), member_leave(), member_set_home(),
  * member_self(), member_info().
- * Invariants: an ACTIVE record's lock byte (its number + 1) is held by its
- * process, in a descriptor table that children do not inherit; a record of a
- * member that is gone keeps its information until it is the oldest one and no
- * unused record is left.
+ * Invariants: a record of a member that is gone keeps its information until it
+ * is the oldest one and no unused record is left.
  * Lock ranks: TREE for everything but reading.
  *
- * A member is dead when its lock byte can be taken (findings.md 12).  What it
- * left charged is taken back from the totals of its handles, which only it
+ * A member is dead when its process is (os_process_alive()), or is another program
+ * by now.  What it left charged is taken back from the totals of its handles, which only it
  * wrote.  A kill in the middle of a charge can leave a little too much on the
  * counters; memcg_recount() behind closed gates finds that.
  */
@@ -48,65 +46,81 @@ static u32 pick_record(const struct memcg_tree *t)
 	return best;
 }
 
-/*
- * Is the process of record n gone?  Where a lock file is held, the lock says so.
- * Without one (a passive engine holds no descriptor) the pid must do: it may be
- * another process's by now, then the record stays until that one ends.
- */
-static bool is_dead(struct memcg_tree *t, u32 n)
-{
-	int pid = seg_member(t, n)->info.pid;
-
-	if (pid == os_getpid())
-		return false;
-	if (t->seg->lock_fd < 0)
-		return os_kill(pid, 0) == -ESRCH;
-	return segment_byte_try(t->seg, n + 1) == 0;
-}
-
 u32 member_nr_refused(const struct memcg_tree *t)
 {
 	return atomic32_load(&seg_head(t)->nr_refused);
 }
 
-/* Close the records of members whose processes are gone. */
-static void reap_dead(struct memcg_tree *t)
+/* Is there no process of that number?  One system call; a zombie counts as alive, and so
+ * does whoever has the number now. */
+static bool is_away(const struct member *m)
 {
-	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS);
-
-	if (!t->seg->shared)
-		return;
-	for (u32 n = 0; n < high; n++)
-		if (member_active(seg_member(t, n)) && is_dead(t, n))
-			member_leave(t, n);
+	return os_kill(m->info.pid, 0) == -ESRCH;
 }
 
-int member_claim(struct memcg_tree *t)
+static bool is_dead(const struct member *m)
+{
+	return m->info.pid != os_getpid() && !os_process_alive(m->info.pid, m->boot_ns);
+}
+
+static bool was_us(const struct member *m)
+{
+	return m->info.pid == os_getpid();
+}
+
+static bool reap(struct memcg_tree *t, bool (*gone)(const struct member *m))
+{
+	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS);
+	bool any = false;
+
+	if (!t->seg->shared)
+		return false;
+	for (u32 n = 0; n < high; n++) {
+		if (!member_active(seg_member(t, n)) || !gone(seg_member(t, n)))
+			continue;
+		member_leave(t, n);
+		any = true;
+	}
+	return any;
+}
+
+bool member_reap(struct memcg_tree *t)
+{
+	bool any;
+
+	if (segment_lock(t))
+		return false;
+	segment_change_begin(t);
+	any = reap(t, is_dead);
+	segment_change_end(t);
+	segment_unlock(t);
+	return any;
+}
+
+int member_claim(struct memcg_tree *t, enum memcg_attach how)
 {
 	struct atomic32 *nr = &seg_head(t)->nr_members;
 	struct atomic32 *refused = &seg_head(t)->nr_refused;
 	struct member *m;
-	int ret;
 	u32 n;
 
 	mutex_assert_held(&t->seg->lock);
-	reap_dead(t);
+	(void)reap(t, is_away);
+	if (how == MEMCG_ATTACH_NEW_IMAGE)
+		(void)reap(t, was_us);
 	n = pick_record(t);
+	if (n == MEMBER_NOBODY && reap(t, is_dead))
+		n = pick_record(t);
 	if (n == MEMBER_NOBODY) {
 		atomic32_store(refused, atomic32_peek(refused) + 1);
 		return -EUSERS;
-	}
-	if (t->seg->lock_fd >= 0) {
-		ret = segment_byte_try(t->seg, n + 1);
-		if (ret)
-			return ret;
 	}
 	m = seg_member(t, n);
 	memset(m, 0, sizeof(*m));
 	m->info.pid = os_getpid();
 	m->info.home = MEMCG_ROOT.v;
-	m->info.start_ns = m->start_ns = os_now_ns();
-	m->lock_byte = n + 1;
+	m->info.start_ns = os_now_ns();
+	m->boot_ns = os_boot_ns();
 	t->self = n;
 	if (atomic32_peek(nr) <= n)
 		atomic32_store(nr, n + 1);
@@ -142,8 +156,6 @@ void member_leave(struct memcg_tree *t, u32 n)
 	if (!m->info.end_ns)
 		m->info.end_ns = os_now_ns();
 	atomic32_store(&m->state, MEMBER_GONE);
-	if (t->seg->lock_fd >= 0)
-		segment_byte_release(t->seg, n + 1);
 }
 
 u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id)

@@ -135,15 +135,17 @@ struct memcg_upcalls {
 
 /* Private segment: anonymous memory, nobody else sees it. */
 int QUIRE_MUST_CHECK memcg_tree_create(struct meta *meta, struct memcg_tree **ret_tree);
+enum memcg_attach {
+	MEMCG_ATTACH_MORE, /* this process may be a member already: tests */
+	MEMCG_ATTACH_NEW_IMAGE, /* what it was before exec(2) is gone */
+};
 /*
- * Attach to the segment in fd (memfd or file, fd stays the caller's); a new,
- * empty one is initialised under the tree lock.  -EBADMSG: not a segment or
- * another version.  -EUSERS: 64 members.  `lock_fd`: descriptor for the OFD
- * locks (byte 0 tree, byte n + 1 member n), of an open file description of its
- * own, in the private table of engine threads; -1: no other process can be
- * attached.  Both descriptors must stay open until memcg_tree_close().
+ * Attach to the segment in fd (memfd or file); a new, empty one is initialised under the
+ * tree lock.  -EBADMSG: not a segment or another version.  -EUSERS: 64 members.
+ * -EXDEV: made in another pid namespace.  fd stays the caller's; what others add is seen
+ * until it is closed (memcg_tree_forget_fd()).
  */
-int QUIRE_MUST_CHECK memcg_tree_attach(struct meta *meta, int fd, int lock_fd,
+int QUIRE_MUST_CHECK memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 				       struct memcg_tree **ret_tree);
 /* The descriptor of the segment is about to be closed: what others add is not seen any
  * more, and the tree does not grow from here. */
@@ -152,7 +154,7 @@ void memcg_tree_forget_fd(struct memcg_tree *t);
 int QUIRE_MUST_CHECK memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree);
 /*
  * Another member of this process on the mapping of `of` (explorer, tests of
- * several engines): one mutex, no OFD lock between them.  The meta `of` was
+ * several engines).  The meta `of` was
  * opened with must outlive both.
  */
 int QUIRE_MUST_CHECK memcg_tree_join(struct meta *meta, struct memcg_tree *of,
@@ -368,29 +370,6 @@ struct vmstat_item {
 };
 const struct vmstat_item *vmstat_item(u32 n); /* in print order; NULL past the end */
 u64 vmstat_value(const struct vmstat_item *it, const struct memcg_stats *s); /* as printed */
-
-/* One process attached to the tree, for the report: survives its death. */
-struct member_info {
-	s32 pid;
-	u32 home; /* memcg id */
-	char comm[16];
-	u64 start_ns, end_ns; /* engine time; end 0 while it runs */
-	u64 peak_anon; /* bytes, the OS's figure */
-	u64 nr_faults;
-	u64 fault_ns[4]; /* p50 p99 p999 max of hard faults */
-	char pager[16];
-	char store_dir[248];
-	u64 store_max; /* bytes the store may take; 0: none was opened */
-	char last_words[128]; /* reason of a fatal end */
-};
-/* This member's own record (write) and any record (read); NULL past the end.
- * pid, home (the root) and start_ns are set at attach. */
-struct member_info *member_self(struct memcg_tree *t);
-const struct member_info *member_info(const struct memcg_tree *t, u32 n);
-bool member_alive(const struct memcg_tree *t, u32 n);
-u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */
-/* Set member_self()->home, which keeps that group from being removed.  -ENOENT. */
-int QUIRE_MUST_CHECK member_set_home(struct memcg_tree *t, struct memcg_id id);
 
 /* Totals of handles against counters, links, protection: aborts on drift (tests, at rest). */
 void memcg_check(struct memcg_tree *t);

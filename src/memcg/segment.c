@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * segment.c - the memory of a tree, and the lock on its structure.
+ * segment.c - the memory of a tree.
  *
  * Owns: creation, attachment, checking and growth of a segment; the mapping of
- * its chunks; the tree lock (in-process mutex, OFD lock on byte 0 of the lock
- * file, dirty word).
- * Does not own: what the records mean (memcg.c, objcg.c, member.c), nor the
- * descriptors, which stay the caller's for as long as the tree is open.
+ * its chunks.
+ * Does not own: what the records mean (memcg.c, objcg.c, member.c), the lock on
+ * them (lock.c), nor the descriptor, which stays the caller's.
  * Entry points: memcg_tree_create(), memcg_tree_attach(), memcg_tree_view(),
- * memcg_tree_join(), memcg_tree_close(), segment_lock(), segment_alloc().
+ * memcg_tree_join(), memcg_tree_close(), segment_alloc().
  * Invariants: an index is handed out only after its memory exists (fallocate
  * before use: a hole on a full tmpfs is SIGBUS); nr_mapped never exceeds what
- * is mapped; the dirty word is odd only while the tree lock is held, or after
- * its holder was killed.
- * Lock ranks: TREE.  Nothing here waits for memory to be freed; the OFD lock
- * waits for another process to leave a section of bounded length.
+ * is mapped.
+ * Lock ranks: TREE.  Nothing here waits for memory to be freed.
  *
  * The whole reservation is made once, without access, so that an area never
  * moves; a chunk is mapped over its place when it is first needed.  Records
@@ -32,7 +29,10 @@
 #include "base/os.h"
 
 #define SEG_RESERVE (SEG_FIRST_CHUNK + 2 * SEG_AREA_CHUNKS * SEG_CHUNK)
-#define HEADER_CONST_BYTES (offsetof(struct seg_header, seq) - offsetof(struct seg_header, version))
+#define HEADER_CONST_BYTES                                                                         \
+	(offsetof(struct seg_header, lock_owner) - offsetof(struct seg_header, version))
+#define LOCK_AT offsetof(struct seg_header, lock_owner)
+#define LOCK_BYTES (offsetof(struct seg_header, seq) - LOCK_AT)
 #define SEG_HEAD_RESIDENT (3 * PAGE_SIZE) /* header, one member, some of the index */
 
 static const size_t area_first[SEG_NR_AREAS] = { SEG_GROUPS_FIRST, SEG_OBJCGS_FIRST };
@@ -187,95 +187,6 @@ void segment_free(struct memcg_tree *t, enum seg_area a, u32 i)
 	atomic32_store(&ah->free_head, i);
 }
 
-/* ---- the tree lock -------------------------------------------------------------- */
-
-static int ofd_lock(int fd, int cmd, short type, u32 byte)
-{
-	struct flock fl = { .l_type = type, .l_start = (s64)byte, .l_len = 1 };
-	int ret;
-
-	do {
-		ret = os_fcntl(fd, cmd, (long)&fl);
-	} while (ret == -EINTR);
-	return ret < 0 ? ret : 0;
-}
-
-int segment_byte_try(const struct segment *s, u32 byte)
-{
-	int ret = ofd_lock(s->lock_fd, F_OFD_SETLK, F_WRLCK, byte);
-
-	return ret == -EACCES ? -EAGAIN : ret;
-}
-
-void segment_byte_release(const struct segment *s, u32 byte)
-{
-	(void)ofd_lock(s->lock_fd, F_OFD_SETLK, F_UNLCK, byte);
-}
-
-static int tree_byte_lock(const struct segment *s)
-{
-#ifdef QUIRE_EXPLORE
-	/* All members are coroutines of one OS thread: it may not sleep. */
-	int ret;
-
-	while ((ret = segment_byte_try(s, 0)) == -EAGAIN)
-		sync_relax();
-	return ret;
-#else
-	return ofd_lock(s->lock_fd, F_OFD_SETLKW, F_WRLCK, 0);
-#endif
-}
-
-int segment_lock(struct memcg_tree *t)
-{
-	int ret;
-
-	if (t->seg->readonly)
-		return -EROFS;
-	mutex_lock(&t->seg->lock);
-	if (t->seg->lock_fd >= 0) {
-		ret = tree_byte_lock(t->seg);
-		if (ret) {
-			mutex_unlock(&t->seg->lock);
-			return ret;
-		}
-	}
-	if (unlikely(atomic32_load(&seg_head(t)->seq) & 1)) {
-		rebuild_tree(t);
-		segment_change_end(t);
-	}
-	return 0;
-}
-
-void segment_unlock(struct memcg_tree *t)
-{
-	quire_assert(!(atomic32_load(&seg_head(t)->seq) & 1) || t->seg->shared);
-	if (t->seg->lock_fd >= 0)
-		segment_byte_release(t->seg, 0);
-	mutex_unlock(&t->seg->lock);
-}
-
-void segment_change_begin(struct memcg_tree *t)
-{
-	mutex_assert_held(&t->seg->lock);
-	atomic32_store(&seg_head(t)->seq, atomic32_peek(&seg_head(t)->seq) | 1);
-}
-
-void segment_change_end(struct memcg_tree *t)
-{
-	atomic32_store(&seg_head(t)->seq, (atomic32_peek(&seg_head(t)->seq) | 1) + 1);
-}
-
-u32 segment_seq(const struct memcg_tree *t)
-{
-	return atomic32_load(&seg_head(t)->seq);
-}
-
-bool segment_seq_same(const struct memcg_tree *t, u32 seq)
-{
-	return !(seq & 1) && atomic32_load(&seg_head(t)->seq) == seq;
-}
-
 /* ---- what a header must look like ------------------------------------------------ */
 
 /* All but the magic, which is written when the rest is there. */
@@ -291,12 +202,32 @@ static void header_expect(struct seg_header *h)
 	h->chunk_bytes = SEG_CHUNK;
 }
 
-/* On memory that is zero: clearing it would make all of it resident. */
+/* The numbers of processes mean something within one only. */
+static u64 own_pid_ns(void)
+{
+	struct stat st;
+
+	return os_stat("/proc/self/ns/pid", &st) ? 0 : st.st_ino;
+}
+
+/* All but the lock, which is held.  What is zero stays untouched: writing to it would
+ * make all of it resident. */
+static void header_clear(struct memcg_tree *t)
+{
+	char *base = t->seg->base;
+
+	for (size_t at = 0; at < SEG_HEAD_BYTES; at++)
+		if (base[at] && (at < LOCK_AT || at >= LOCK_AT + LOCK_BYTES))
+			base[at] = 0;
+}
+
+/* On memory that is zero. */
 static void header_init(struct memcg_tree *t)
 {
 	struct seg_header *h = seg_head(t);
 
 	header_expect(h);
+	h->pid_ns = t->seg->shared ? own_pid_ns() : 0;
 	atomic32_store(&h->nr_chunks, 1);
 	atomic32_store(&h->flags, SEG_RECURSIVEPROT);
 	for (u32 a = 0; a < SEG_NR_AREAS; a++) {
@@ -353,8 +284,7 @@ static int header_check(const struct memcg_tree *t, s64 size)
 
 /* ---- open and close ----------------------------------------------------------------- */
 
-static int segment_open(struct meta *meta, int fd, int lock_fd, bool readonly,
-			struct segment **ret_seg)
+static int segment_open(struct meta *meta, int fd, bool readonly, struct segment **ret_seg)
 {
 	struct segment *s = meta_alloc(meta, sizeof(*s));
 	void *base;
@@ -374,7 +304,6 @@ static int segment_open(struct meta *meta, int fd, int lock_fd, bool readonly,
 	s->area[SEG_GROUPS] = s->base + SEG_HEAD_BYTES;
 	s->area[SEG_OBJCGS] = s->area[SEG_GROUPS] + SEG_GROUPS_FIRST + SEG_AREA_CHUNKS * SEG_CHUNK;
 	s->fd = fd;
-	s->lock_fd = lock_fd;
 	s->shared = fd >= 0;
 	s->readonly = readonly;
 	*ret_seg = s;
@@ -414,14 +343,14 @@ static void tree_free(struct memcg_tree *t)
 }
 
 /* Take a member record; the tree lock is free. */
-static int tree_join(struct memcg_tree *t)
+static int tree_join(struct memcg_tree *t, enum memcg_attach how)
 {
 	int ret = segment_lock(t);
 
 	if (ret)
 		return ret;
 	segment_change_begin(t);
-	ret = member_claim(t);
+	ret = member_claim(t, how);
 	segment_change_end(t);
 	segment_unlock(t);
 	return ret;
@@ -431,7 +360,7 @@ int memcg_tree_create(struct meta *meta, struct memcg_tree **ret_tree)
 {
 	struct segment *s;
 	struct memcg_tree *t;
-	int ret = segment_open(meta, -1, -1, false, &s);
+	int ret = segment_open(meta, -1, false, &s);
 
 	if (ret)
 		return ret;
@@ -447,7 +376,7 @@ int memcg_tree_create(struct meta *meta, struct memcg_tree **ret_tree)
 	mutex_lock(&s->lock);
 	header_init(t);
 	mutex_unlock(&s->lock);
-	ret = tree_join(t);
+	ret = tree_join(t, MEMCG_ATTACH_MORE);
 	if (ret)
 		goto out_free;
 	*ret_tree = t;
@@ -458,59 +387,75 @@ out_free:
 	return ret;
 }
 
-/* Map what is in the file, or write a first chunk into an empty one.  The lock
- * byte is held; the dirty word is not looked at yet. */
-static int load_segment(struct memcg_tree *t)
+/* The memory of the first chunk, of a new file too. */
+static int map_segment(struct memcg_tree *t, s64 *ret_size)
 {
-	s64 size = file_size(t->seg);
-	bool fresh = size == 0;
+	const struct seg_header *h = seg_head(t);
+	u64 magic;
 	int ret;
 
-	if (size < 0)
-		return (int)size;
-	if (fresh && !t->seg->readonly) {
+	*ret_size = file_size(t->seg);
+	if (*ret_size == 0 && !t->seg->readonly) {
+		/* Others may be here too: they all find the same zeros. */
 		ret = os_fallocate(t->seg->fd, 0, 0, SEG_FIRST_CHUNK);
 		if (ret < 0)
 			return ret;
-		size = SEG_FIRST_CHUNK;
+		*ret_size = file_size(t->seg);
 	}
-	if (size < (s64)SEG_FIRST_CHUNK)
+	if (*ret_size < 0)
+		return (int)*ret_size;
+	if (*ret_size < (s64)SEG_FIRST_CHUNK)
 		return -EBADMSG;
 	ret = map_first(t->seg);
 	if (ret)
 		return ret;
-	if (!t->seg->readonly && size == (s64)SEG_FIRST_CHUNK &&
-	    atomic64_load(&seg_head(t)->magic) == 0) {
-		/* No magic: its first owner was killed before the end. */
-		if (!fresh)
-			memset(t->seg->base, 0, SEG_HEAD_BYTES);
+	/* Before the lock word of what is no segment is written to. */
+	magic = atomic64_load(&h->magic);
+	if (magic == 0)
+		return t->seg->readonly ? -EBADMSG : 0;
+	return magic == SEG_MAGIC && h->version == SEG_VERSION ? 0 : -EBADMSG;
+}
+
+/* Check what is mapped, or make a segment of it; the tree lock is held, or it is read
+ * only.  The dirty word is not looked at yet. */
+static int load_segment(struct memcg_tree *t, s64 size)
+{
+	struct seg_header *h = seg_head(t);
+	int ret;
+
+	if (atomic64_load(&h->magic) == 0) {
+		if (size != (s64)SEG_FIRST_CHUNK)
+			return -EBADMSG;
+		/* Perhaps its first owner was killed before the end. */
+		header_clear(t);
 		header_init(t);
 	}
 	ret = header_check(t, size);
 	for (u32 a = 0; !ret && a < SEG_NR_AREAS; a++)
-		if (!segment_has(t->seg, a, atomic32_load(&seg_head(t)->area[a].nr_ready) - 1))
+		if (!segment_has(t->seg, a, atomic32_load(&h->area[a].nr_ready) - 1))
 			ret = -EBADMSG;
 	return ret;
 }
 
-static int load_segment_locked(struct memcg_tree *t)
+static int load_segment_locked(struct memcg_tree *t, enum memcg_attach how)
 {
-	struct segment *s = t->seg;
-	int ret = 0;
+	s64 size;
+	int ret = map_segment(t, &size);
 
-	mutex_lock(&s->lock);
-	if (s->lock_fd >= 0)
-		ret = tree_byte_lock(s);
-	if (!ret) {
-		ret = load_segment(t);
-		if (s->lock_fd >= 0)
-			segment_byte_release(s, 0);
-	}
-	mutex_unlock(&s->lock);
+	if (ret)
+		return ret;
+	if (how == MEMCG_ATTACH_NEW_IMAGE)
+		segment_lock_forget_image(t);
+	segment_lock_raw(t);
+	ret = load_segment(t, size);
+	if (!ret && seg_head(t)->pid_ns != own_pid_ns())
+		ret = -EXDEV;
+	segment_unlock(t);
 	return ret;
 }
 
-int memcg_tree_attach(struct meta *meta, int fd, int lock_fd, struct memcg_tree **ret_tree)
+int memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
+		      struct memcg_tree **ret_tree)
 {
 	struct segment *s;
 	struct memcg_tree *t;
@@ -518,7 +463,7 @@ int memcg_tree_attach(struct meta *meta, int fd, int lock_fd, struct memcg_tree 
 
 	if (fd < 0)
 		return -EBADF;
-	ret = segment_open(meta, fd, lock_fd, false, &s);
+	ret = segment_open(meta, fd, false, &s);
 	if (ret)
 		return ret;
 	t = tree_new(s, meta);
@@ -526,9 +471,9 @@ int memcg_tree_attach(struct meta *meta, int fd, int lock_fd, struct memcg_tree 
 		segment_close(s);
 		return -ENOMEM;
 	}
-	ret = load_segment_locked(t);
+	ret = load_segment_locked(t, how);
 	if (!ret)
-		ret = tree_join(t);
+		ret = tree_join(t, how);
 	if (ret) {
 		tree_free(t);
 		return ret;
@@ -554,7 +499,7 @@ int memcg_tree_join(struct meta *meta, struct memcg_tree *of, struct memcg_tree 
 	mutex_unlock(&of->seg->lock);
 	if (!t)
 		return -ENOMEM;
-	ret = tree_join(t);
+	ret = tree_join(t, MEMCG_ATTACH_MORE);
 	if (ret) {
 		mutex_lock(&of->seg->lock);
 		tree_free(t); /* `of` keeps the segment */
@@ -569,11 +514,12 @@ int memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree)
 {
 	struct segment *s;
 	struct memcg_tree *t;
+	s64 size;
 	int ret;
 
 	if (fd < 0)
 		return -EBADF;
-	ret = segment_open(meta, fd, -1, true, &s);
+	ret = segment_open(meta, fd, true, &s);
 	if (ret)
 		return ret;
 	t = tree_new(s, meta);
@@ -581,7 +527,9 @@ int memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree)
 		segment_close(s);
 		return -ENOMEM;
 	}
-	ret = load_segment(t);
+	ret = map_segment(t, &size);
+	if (!ret)
+		ret = load_segment(t, size);
 	if (ret) {
 		tree_free(t);
 		return ret;

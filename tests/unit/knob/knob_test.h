@@ -9,6 +9,7 @@
 
 #include "../memcg/fixture.h"
 #include "knob/knob.h"
+#include "memcg/member.h"
 
 /* The text of a file, or "-errno"; good until the next call. */
 static FIXTURE_UNUSED const char *get(struct memcg_tree *t, struct memcg_id id, const char *name)

@@ -6,7 +6,7 @@
 #define QUIRE_TESTS_UNIT_MEMCG_FIXTURE_H
 
 #include "lib/test.h"
-#include "memcg/memcg.h"
+#include "memcg/member.h"
 
 #define FIXTURE_PAGES(mib) ((u64)(mib) << (20 - PAGE_SHIFT))
 #define FIXTURE_UNUSED __attribute__((unused))

@@ -48,7 +48,7 @@ TEST(shared_becomes_private)
 
 	ASSERT_OK(fd);
 	for (u32 n = 0; n < 2; n++)
-		ASSERT_EQ(memcg_tree_attach(&meta, fd, -1, &tree[n]), 0);
+		ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &tree[n]), 0);
 	group = group_make(tree[0], "a/b");
 	memcg_set_max(tree[0], group, COUNTER_MEMORY, 100);
 	for (u32 n = 0; n < 2; n++)

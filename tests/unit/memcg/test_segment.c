@@ -9,45 +9,27 @@
 #include "fixture.h"
 #include "memcg/internal.h"
 
-#define OPEN_RDWR 2
-
-/* A memfd and, per member, a lock descriptor of its own file description. */
+/* Two members, each with a mapping of its own. */
 struct shared {
 	struct meta meta;
 	int fd;
-	int lock_fd[2];
 	struct memcg_tree *t[2];
 };
-
-static int lock_fd_of(int fd)
-{
-	char path[64];
-	int ret;
-
-	fmt_str(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ret = os_open(path, OPEN_RDWR, 0);
-	ASSERT_OK(ret);
-	return ret;
-}
 
 static void shared_init(struct shared *s)
 {
 	memset(s, 0, sizeof(*s));
 	s->fd = os_memfd_create("quire-test", 1 /* MFD_CLOEXEC */);
 	ASSERT_OK(s->fd);
-	for (int n = 0; n < 2; n++) {
-		s->lock_fd[n] = lock_fd_of(s->fd);
-		ASSERT_EQ(memcg_tree_attach(&s->meta, s->fd, s->lock_fd[n], &s->t[n]), 0);
-	}
+	for (int n = 0; n < 2; n++)
+		ASSERT_EQ(memcg_tree_attach(&s->meta, s->fd, MEMCG_ATTACH_MORE, &s->t[n]), 0);
 }
 
 static void shared_exit(struct shared *s)
 {
-	for (int n = 0; n < 2; n++) {
+	for (int n = 0; n < 2; n++)
 		if (s->t[n])
 			memcg_tree_close(s->t[n]);
-		os_close(s->lock_fd[n]);
-	}
 	os_close(s->fd);
 	ASSERT_EQ(stat_read(&s->meta.bytes), 0);
 }
@@ -142,32 +124,45 @@ TEST(leaving_releases)
 	shared_exit(&s);
 }
 
-/* A descriptor that vanishes with its process: the lock byte comes free. */
 TEST(dead_member_is_found_at_attach)
 {
-	struct shared s;
+	struct memcg_tree *third;
+	struct meta meta = { 0 };
 	struct memcg_id a;
+	struct shared s;
 
 	shared_init(&s);
 	a = group_make(s.t[0], "a");
 	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
 	ASSERT_EQ(member_set_home(s.t[1], a), 0);
 	member_self(s.t[1])->pid = 0x7fffffff; /* not us */
-	segment_byte_release(s.t[1]->seg, 2);
-	{
-		struct memcg_tree *third;
-		struct meta meta = { 0 };
-		int lock_fd = lock_fd_of(s.fd);
+	ASSERT_EQ(memcg_tree_attach(&meta, s.fd, MEMCG_ATTACH_MORE, &third), 0);
+	ASSERT_FALSE(member_alive(s.t[0], 1));
+	ASSERT_TRUE(member_alive(s.t[0], 2));
+	ASSERT_EQ(mem_of(third, a), 0);
+	ASSERT_FALSE(memcg_populated(third, a));
+	memcg_check(third);
+	memcg_tree_close(third);
+	shared_exit(&s);
+}
 
-		ASSERT_EQ(memcg_tree_attach(&meta, s.fd, lock_fd, &third), 0);
-		ASSERT_FALSE(member_alive(s.t[0], 1));
-		ASSERT_TRUE(member_alive(s.t[0], 2));
-		ASSERT_EQ(mem_of(third, a), 0);
-		ASSERT_FALSE(memcg_populated(third, a));
-		memcg_check(third);
-		memcg_tree_close(third);
-		os_close(lock_fd);
-	}
+/* execve(2): a new program with the number of the old one, whose memory is gone. */
+TEST(new_image_replaces_the_old)
+{
+	struct memcg_tree *third;
+	struct meta meta = { 0 };
+	struct memcg_id a;
+	struct shared s;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
+	ASSERT_EQ(memcg_tree_attach(&meta, s.fd, MEMCG_ATTACH_NEW_IMAGE, &third), 0);
+	ASSERT_FALSE(member_alive(third, 0));
+	ASSERT_FALSE(member_alive(third, 1));
+	ASSERT_EQ(mem_of(third, a), 0);
+	memcg_check(third);
+	memcg_tree_close(third);
 	shared_exit(&s);
 }
 
@@ -254,12 +249,12 @@ static int attach_damaged(size_t off, u32 value)
 	u32 old;
 
 	ASSERT_OK(fd);
-	ASSERT_EQ(memcg_tree_attach(&meta, fd, -1, &t), 0);
+	ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &t), 0);
 	memcg_tree_close(t);
 	ASSERT_EQ(os_pread(fd, &old, 4, off), 4);
 	ASSERT_NE(old, value);
 	ASSERT_EQ(os_pwrite(fd, &value, 4, off), 4);
-	ret = memcg_tree_attach(&meta, fd, -1, &t);
+	ret = memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &t);
 	if (!ret)
 		memcg_tree_close(t);
 	os_close(fd);
@@ -295,12 +290,12 @@ TEST(not_a_segment)
 	int fd = os_memfd_create("quire-test", 1);
 
 	ASSERT_OK(fd);
-	ASSERT_EQ(memcg_tree_attach(&meta, -1, -1, &t), -EBADF);
+	ASSERT_EQ(memcg_tree_attach(&meta, -1, MEMCG_ATTACH_MORE, &t), -EBADF);
 	ASSERT_EQ(memcg_tree_view(&meta, fd, &t), -EBADMSG);
 	ASSERT_EQ(os_pwrite(fd, "hello", 5, 0), 5);
-	ASSERT_EQ(memcg_tree_attach(&meta, fd, -1, &t), -EBADMSG);
+	ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &t), -EBADMSG);
 	ASSERT_OK(os_ftruncate(fd, 2 * SEG_CHUNK));
-	ASSERT_EQ(memcg_tree_attach(&meta, fd, -1, &t), -EBADMSG);
+	ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &t), -EBADMSG);
 	os_close(fd);
 	ASSERT_EQ(stat_read(&meta.bytes), 0);
 }
@@ -315,7 +310,7 @@ TEST(half_made_segment)
 	ASSERT_OK(fd);
 	ASSERT_OK(os_fallocate(fd, 0, 0, SEG_FIRST_CHUNK));
 	ASSERT_EQ(os_pwrite(fd, "junk", 4, 64 * KIB), 4);
-	ASSERT_EQ(memcg_tree_attach(&meta, fd, -1, &t), 0);
+	ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &t), 0);
 	group_make(t, "a/b");
 	memcg_check(t);
 	memcg_tree_close(t);

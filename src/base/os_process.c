@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * os_process.c - other processes: is the one we knew still there?
+ *
+ * Owns: telling a process that lives from a zombie, from nobody, and from another
+ * one that was given the same number since.
+ * Does not own: what its death means (memcg/member.c, memcg/lock.c).
+ * Entry points: os_process_alive(), os_boot_ns().
+ * Invariants: as os.c.  In doubt a process is alive: who takes a living one for
+ * dead gives away what it uses, who waits for a dead one looks again later.
+ */
+#include "base/os.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "base/fmt.h"
+#include "base/vdso.h"
+
+/* USER_HZ, of /proc/PID/stat: 100 on every machine we run on. */
+#define CLOCK_TICK_NS (10 * NSEC_PER_MSEC)
+#define STAT_START 20 /* proc(5): starttime, counted from the state behind comm */
+
+u64 os_boot_ns(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	if (vdso_clock_gettime(CLOCK_BOOTTIME, &ts))
+		(void)os_syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &ts, 0);
+	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
+}
+
+/* When a process started, by os_boot_ns(), rounded down; 0: cannot tell. */
+static u64 started_ns(int pid)
+{
+	char path[32], text[1024];
+	const char *at = NULL;
+	u64 ticks = 0;
+	long len;
+
+	fmt_str(path, sizeof(path), "/proc/%d/stat", pid);
+	len = os_read_file(path, text, sizeof(text));
+	/* comm may hold anything, a parenthesis too. */
+	for (long i = 0; i < len; i++)
+		if (text[i] == ')')
+			at = text + i + 1;
+	if (!at)
+		return 0;
+	for (u32 n = 0; n < STAT_START && *at; at++)
+		n += *at == ' ';
+	for (; *at >= '0' && *at <= '9'; at++)
+		ticks = ticks * 10 + (u64)(*at - '0');
+	return ticks * CLOCK_TICK_NS;
+}
+
+bool os_process_alive(int pid, u64 boot_ns)
+{
+	int fd = os_pidfd_open(pid);
+	struct pollfd poll = { .fd = fd, .events = POLLIN };
+	bool ended;
+
+	/* -EINVAL: the number is a thread's by now. */
+	if (fd == -ESRCH || fd == -EINVAL || fd == -ENOENT)
+		return false;
+	if (fd < 0)
+		return os_kill(pid, 0) != -ESRCH;
+	/* A zombie's whole thread group has ended: its memory is gone. */
+	ended = os_poll(&poll, 1, 0) == 1;
+	os_close(fd);
+	return !ended && started_ns(pid) <= boot_ns;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lock.c - the tree lock: of the threads of a process, and of processes.
+ *
+ * Owns: the in-process mutex and, in a shared segment, the owner word; taking the
+ * lock over from a process that was killed while it held it; the dirty word.
+ * Does not own: repair of what the dead left half done (rebuild.c).
+ * Entry points: segment_lock(), segment_unlock(), segment_change_begin().
+ * Invariants: the dirty word is odd only while the lock is held, or after its
+ * holder was killed.  Who holds the owner word holds the mutex of its process too.
+ * Lock ranks: TREE.  Waits for sections of bounded length only; a process that is
+ * stopped in one (Ctrl-Z) is waited for.
+ *
+ * The owner word names the process that holds the lock and when it took it, in one
+ * store: a number alone may be given to another process before anybody notices
+ * that the first one died.  No descriptor is needed, as an OFD lock would: a
+ * program that fits its limit has none of ours, and closes what it finds.
+ */
+#include "memcg/internal.h"
+
+#include <errno.h>
+
+#include "base/os.h"
+
+/* The unit of the time in the owner word, and of the start times it is compared with. */
+#define OWNER_TICK_NS (10 * NSEC_PER_MSEC)
+/* After so long somebody asks whether the owner lives. */
+#define OWNER_LOOK_NS (20 * NSEC_PER_MSEC)
+
+static u64 owner_word(int pid, u64 boot_ns)
+{
+	return (u64)pid << 32 | (u32)(boot_ns / OWNER_TICK_NS);
+}
+
+/* Its low half counts on from that time: the same 32 bits lie 497 days apart. */
+static bool owner_alive(u64 owner)
+{
+	u64 now = os_boot_ns() / OWNER_TICK_NS;
+	u32 age = (u32)now - (u32)owner;
+
+	return os_process_alive((int)(owner >> 32), (now - min_of(age, now) + 1) * OWNER_TICK_NS);
+}
+
+static void process_lock(struct seg_header *h)
+{
+	u64 me = owner_word(os_getpid(), os_boot_ns());
+	bool late = false;
+
+	for (;;) {
+		u32 seq = atomic32_load(&h->lock_seq);
+		u64 owner = atomic64_load(&h->lock_owner);
+
+		if (!owner || (late && !owner_alive(owner))) {
+			if (atomic64_cas(&h->lock_owner, owner, me))
+				return;
+			continue;
+		}
+		(void)atomic32_fetch_add(&h->lock_waiters, 1);
+		if (atomic64_load(&h->lock_owner) == owner)
+			late = futex_wait(&h->lock_seq, seq, OWNER_LOOK_NS, true) == -ETIMEDOUT;
+		(void)atomic32_fetch_sub(&h->lock_waiters, 1);
+	}
+}
+
+static void process_unlock(struct seg_header *h)
+{
+	(void)atomic64_xchg(&h->lock_owner, 0);
+	(void)atomic32_fetch_add(&h->lock_seq, 1);
+	/* A waiter that was killed stays counted: then this is one call too many. */
+	if (atomic32_load(&h->lock_waiters))
+		futex_wake(&h->lock_seq, UINT32_MAX, true);
+}
+
+void segment_lock_raw(struct memcg_tree *t)
+{
+	mutex_lock(&t->seg->lock);
+	if (t->seg->shared)
+		process_lock(seg_head(t));
+}
+
+int segment_lock(struct memcg_tree *t)
+{
+	if (t->seg->readonly)
+		return -EROFS;
+	segment_lock_raw(t);
+	if (unlikely(atomic32_load(&seg_head(t)->seq) & 1)) {
+		rebuild_tree(t);
+		segment_change_end(t);
+	}
+	return 0;
+}
+
+void segment_unlock(struct memcg_tree *t)
+{
+	quire_assert(!(atomic32_load(&seg_head(t)->seq) & 1) || t->seg->shared);
+	if (t->seg->shared)
+		process_unlock(seg_head(t));
+	mutex_unlock(&t->seg->lock);
+}
+
+void segment_lock_forget_image(struct memcg_tree *t)
+{
+	struct seg_header *h = seg_head(t);
+	u64 owner = atomic64_load(&h->lock_owner);
+
+	if ((int)(owner >> 32) == os_getpid() && atomic64_cas(&h->lock_owner, owner, 0))
+		futex_wake(&h->lock_seq, UINT32_MAX, true);
+}
+
+void segment_change_begin(struct memcg_tree *t)
+{
+	mutex_assert_held(&t->seg->lock);
+	atomic32_store(&seg_head(t)->seq, atomic32_peek(&seg_head(t)->seq) | 1);
+}
+
+void segment_change_end(struct memcg_tree *t)
+{
+	atomic32_store(&seg_head(t)->seq, (atomic32_peek(&seg_head(t)->seq) | 1) + 1);
+}
+
+u32 segment_seq(const struct memcg_tree *t)
+{
+	return atomic32_load(&seg_head(t)->seq);
+}
+
+bool segment_seq_same(const struct memcg_tree *t, u32 seq)
+{
+	return !(seq & 1) && atomic32_load(&seg_head(t)->seq) == seq;
+}
