@@ -330,6 +330,18 @@ static void adopt_dying(struct memcg_tree *t, struct group *g)
 	}
 }
 
+/* Nobody may hold the id any more. */
+static void free_offline(struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+
+	/* A charge that read the old settings may have noted protection late. */
+	page_counter_propagate(t, g, 0);
+	group_unlink_dying(t, i);
+	atomic32_store(&g->state, GROUP_FREE);
+	segment_free(t, SEG_GROUPS, i);
+}
+
 struct flip {
 	struct memcg_tree *t;
 	u32 from, to;
@@ -372,6 +384,8 @@ static int remove_locked(struct memcg_tree *t, u32 i)
 	memcg_set_protection(t, (struct memcg_id){ i }, 0, 0);
 	adopt_dying(t, g);
 	memcg_link_dying(t, i);
+	if (!f.seen)
+		free_offline(t, i);
 	segment_change_end(t);
 	return 0;
 }
@@ -395,13 +409,8 @@ void memcg_acknowledge(struct memcg_tree *t, u32 i, u32 member)
 	u64 left = atomic64_peek(&g->unreleased) & ~(1ull << member);
 
 	atomic64_store(&g->unreleased, left);
-	if (left)
-		return;
-	/* A charge that read the old settings may have noted protection late. */
-	page_counter_propagate(t, g, 0);
-	group_unlink_dying(t, i);
-	atomic32_store(&g->state, GROUP_FREE);
-	segment_free(t, SEG_GROUPS, i);
+	if (!left)
+		free_offline(t, i);
 }
 
 static void flip_lists(void *arg)

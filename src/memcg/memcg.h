@@ -138,10 +138,12 @@ int QUIRE_MUST_CHECK memcg_tree_create(struct meta *meta, struct memcg_tree **re
 enum memcg_attach {
 	MEMCG_ATTACH_MORE, /* this process may be a member already: tests */
 	MEMCG_ATTACH_NEW_IMAGE, /* what it was before exec(2) is gone */
+	MEMCG_ATTACH_NOBODY, /* as no member: to remove groups and reap, not to charge */
 };
 /*
  * Attach to the segment in fd (memfd or file); a new, empty one is initialised under the
- * tree lock.  -EBADMSG: not a segment or another version.  -EUSERS: 64 members.
+ * tree lock (not for nobody).  -EBADMSG: not a segment or another version.  -EUSERS: 64
+ * members.
  * -EXDEV: made in another pid namespace.  fd stays the caller's; what others add is seen
  * until it is closed (memcg_tree_forget_fd()).
  */
@@ -192,8 +194,8 @@ int QUIRE_MUST_CHECK memcg_create_path(struct memcg_tree *t, const char *path,
 int QUIRE_MUST_CHECK memcg_remove(struct memcg_tree *t, struct memcg_id id,
 				  struct memcg_id *ret_parent);
 /*
- * No thread of this engine is still inside an operation begun before (gate).  Lists
- * of a group that another member removed are spliced here.  The record is reusable
+ * For members.  No thread of this engine is still inside an operation begun before (gate).
+ * Lists of a group that another member removed are spliced here.  The record is reusable
  * once every member that had a handle there, and the remover, said so.
  */
 void memcg_release(struct memcg_tree *t, struct memcg_id id);

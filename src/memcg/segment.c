@@ -440,8 +440,11 @@ static int load_segment(struct memcg_tree *t, s64 size)
 static int load_segment_locked(struct memcg_tree *t, enum memcg_attach how)
 {
 	s64 size;
-	int ret = map_segment(t, &size);
+	int ret;
 
+	if (how == MEMCG_ATTACH_NOBODY && file_size(t->seg) == 0)
+		return -EBADMSG;
+	ret = map_segment(t, &size);
 	if (ret)
 		return ret;
 	if (how == MEMCG_ATTACH_NEW_IMAGE)
@@ -472,7 +475,7 @@ int memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 		return -ENOMEM;
 	}
 	ret = load_segment_locked(t, how);
-	if (!ret)
+	if (!ret && how != MEMCG_ATTACH_NOBODY)
 		ret = tree_join(t, how);
 	if (ret) {
 		tree_free(t);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/os.h"
 #include "fixture.h"
@@ -213,6 +214,55 @@ TEST(view_reads_only)
 	ASSERT_EQ(memcg_nr_descendants(v, a), 3000);
 	memcg_tree_close(v);
 	shared_exit(&s);
+}
+
+/* Who only removes: no member, and no handle to wait for. */
+TEST(nobody_removes)
+{
+	struct memcg_tree *t;
+	struct memcg_id a, b, parent;
+	struct objcg_id o;
+	struct shared s;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	b = group_make(s.t[0], "a/b");
+	ASSERT_EQ(memcg_tree_attach(&s.meta, s.fd, MEMCG_ATTACH_NOBODY, &t), 0);
+	ASSERT_NULL(member_info(t, 2));
+	ASSERT_EQ(memcg_remove(t, a, &parent), -EBUSY);
+	/* Nobody has a handle: the record is free at once. */
+	ASSERT_EQ(memcg_remove(t, b, &parent), 0);
+	ASSERT_EQ(parent.v, a.v);
+	ASSERT_EQ(memcg_nr_dying(t, MEMCG_ROOT), 0);
+	ASSERT_EQ(group_make(s.t[0], "c").v, b.v);
+	/* A member has one: charges are the parent's, the record waits. */
+	o = handle_of(s.t[1], a);
+	memcg_charge_force(s.t[1], o, 9);
+	ASSERT_EQ(memcg_remove(t, a, &parent), 0);
+	ASSERT_EQ(objcg_memcg(s.t[1], o).v, MEMCG_ROOT.v);
+	ASSERT_EQ(memcg_nr_dying(t, MEMCG_ROOT), 1);
+	ASSERT_NE(group_make(s.t[0], "d").v, a.v);
+	ASSERT_EQ(memcg_next_offline(s.t[1], (struct memcg_id){ 0 }).v, a.v);
+	memcg_release(s.t[1], a);
+	ASSERT_EQ(memcg_nr_dying(t, MEMCG_ROOT), 0);
+	ASSERT_EQ(objcg_lists(s.t[1], o).v, MEMCG_ROOT.v);
+	memcg_check(t);
+	memcg_tree_close(t);
+	shared_exit(&s);
+}
+
+TEST(nobody_makes_no_tree)
+{
+	struct meta meta = { 0 };
+	struct memcg_tree *t;
+	struct stat st;
+	int fd = os_memfd_create("quire-test", 1 /* MFD_CLOEXEC */);
+
+	ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_NOBODY, &t), -EBADMSG);
+	ASSERT_EQ(os_fstat(fd, &st), 0);
+	ASSERT_EQ(st.st_size, 0);
+	ASSERT_EQ(stat_read(&meta.bytes), 0);
+	os_close(fd);
 }
 
 TEST(growth_is_seen_by_the_other_member)
