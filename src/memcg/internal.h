@@ -322,5 +322,7 @@ u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id); /* attached th
 /* ---- rebuild.c ------------------------------------------------------------------ */
 
 void rebuild_tree(struct memcg_tree *t);
+/* memcg_recount() with the tree lock held. */
+int QUIRE_MUST_CHECK rebuild_counters(struct memcg_tree *t);
 
 #endif

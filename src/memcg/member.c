@@ -15,7 +15,8 @@
  * A member is dead when its process is (os_process_alive()), or is another program
  * by now.  What it left charged is taken back from the totals of its handles, which only it
  * wrote.  A kill in the middle of a charge can leave a little too much on the
- * counters; memcg_recount() behind closed gates finds that.
+ * counters; memcg_recount() behind closed gates finds that, and member_reap() when
+ * nobody is left.
  */
 #include "memcg/internal.h"
 
@@ -92,6 +93,9 @@ bool member_reap(struct memcg_tree *t)
 		return false;
 	segment_change_begin(t);
 	any = reap(t, is_dead);
+	/* Nobody charges, and nobody can join: no kill leaves anything on the counters. */
+	if (any && !memcg_populated(t, MEMCG_ROOT))
+		(void)!rebuild_counters(t); /* no memory for it: a few pages too many */
 	segment_change_end(t);
 	segment_unlock(t);
 	return any;

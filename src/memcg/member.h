@@ -28,7 +28,7 @@ struct member_info {
 struct member_info *member_self(struct memcg_tree *t);
 const struct member_info *member_info(const struct memcg_tree *t, u32 n);
 /* Close the records of members whose processes are gone; true: there were some.  Some
- * system calls for each member. */
+ * system calls for each member.  Counters are exact if nobody is left. */
 bool member_reap(struct memcg_tree *t);
 bool member_alive(const struct memcg_tree *t, u32 n);
 u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */

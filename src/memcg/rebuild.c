@@ -6,13 +6,13 @@
  * usage anew from the totals of the handles; the check of both (I2).
  * Does not own: finding out that repair is due (segment_lock(): dirty word odd),
  * closing the gates before a recount (the reaper).
- * Entry points: rebuild_tree(), memcg_recount(), memcg_check().
+ * Entry points: rebuild_tree(), rebuild_counters(), memcg_recount(), memcg_check().
  * Invariants: `state`, `parent`, `depth` and `name` of a record are written
  * before it becomes ONLINE and are all that a rebuild believes; a parent is one
  * level higher than its child, so no cycle survives.  Lists, index, counts and
  * free lists follow from them.  Counters and protection sums are not touched
  * by a rebuild, since other members go on charging; a recount does those.
- * Lock ranks: TREE (rebuild_tree()); none (the others: at rest only).
+ * Lock ranks: TREE (all but memcg_check(), which is for a tree at rest).
  */
 #include "memcg/internal.h"
 
@@ -193,17 +193,13 @@ static bool sums_make(struct memcg_tree *t, struct sums *s)
 
 static const enum page_counter_kind sum_kind[3] = { COUNTER_MEMORY, COUNTER_SWAP, COUNTER_ZSWAP };
 
-int memcg_recount(struct memcg_tree *t)
+int rebuild_counters(struct memcg_tree *t)
 {
 	struct sums s;
-	int ret = segment_lock(t);
 
-	if (ret)
-		return ret;
-	if (!sums_make(t, &s)) {
-		segment_unlock(t);
+	mutex_assert_held(&t->seg->lock);
+	if (!sums_make(t, &s))
 		return -ENOMEM;
-	}
 	for (u32 i = 1; i < s.high; i++) {
 		struct group *g = group_at(t, i);
 
@@ -222,8 +218,18 @@ int memcg_recount(struct memcg_tree *t)
 		page_counter_propagate(t, g, s.v[i][0]);
 	}
 	meta_free(t->meta, s.v, s.bytes);
-	segment_unlock(t);
 	return 0;
+}
+
+int memcg_recount(struct memcg_tree *t)
+{
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	ret = rebuild_counters(t);
+	segment_unlock(t);
+	return ret;
 }
 
 /* ---- check: I2 ---------------------------------------------------------------------- */

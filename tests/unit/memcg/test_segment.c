@@ -265,6 +265,31 @@ TEST(nobody_makes_no_tree)
 	os_close(fd);
 }
 
+/* Killed between the counters and the total of its handle. */
+TEST(nobody_left_nothing_charged)
+{
+	struct memcg_tree *t;
+	struct memcg_id a;
+	struct shared s;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
+	(void)page_counter_charge(s.t[1], a.v, COUNTER_MEMORY, 4, 0);
+	ASSERT_EQ(memcg_tree_attach(&s.meta, s.fd, MEMCG_ATTACH_NOBODY, &t), 0);
+	/* Not us; the other one lives, and may be in the middle of a charge, too. */
+	member_self(s.t[1])->pid = 0x7fffffff;
+	ASSERT_TRUE(member_reap(t));
+	ASSERT_EQ(mem_of(t, a), 4);
+	member_self(s.t[0])->pid = 0x7ffffffe;
+	ASSERT_TRUE(member_reap(t));
+	ASSERT_EQ(mem_of(t, a), 0);
+	ASSERT_EQ(mem_of(t, MEMCG_ROOT), 0);
+	memcg_check(t);
+	memcg_tree_close(t);
+	shared_exit(&s);
+}
+
 TEST(growth_is_seen_by_the_other_member)
 {
 	struct memcg_id id = { 0 };
