@@ -227,6 +227,14 @@ static inline struct group *group_at(const struct memcg_tree *t, u32 i)
 						    NULL;
 }
 
+/* For who changes links: those of a record that was scribbled on are the root's. */
+static inline struct group *group_or_root(const struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+
+	return g ? g : group_at(t, MEMCG_ROOT.v);
+}
+
 static inline struct objcg *objcg_at(const struct memcg_tree *t, u32 i)
 {
 	return segment_has(t->seg, SEG_OBJCGS, i) ? (struct objcg *)t->seg->area[SEG_OBJCGS] + i :

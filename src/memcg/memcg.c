@@ -145,7 +145,7 @@ void memcg_link(struct memcg_tree *t, u32 i)
 {
 	struct group *g = group_at(t, i), *last;
 	u32 parent = atomic32_peek(&g->parent);
-	struct group *p = group_at(t, parent);
+	struct group *p = group_or_root(t, atomic32_peek(&g->parent));
 
 	atomic32_poke(&g->sib_next, 0);
 	atomic32_poke(&g->sib_prev, atomic32_peek(&p->child_last));
@@ -161,7 +161,7 @@ void memcg_link(struct memcg_tree *t, u32 i)
 static void group_unlink(struct memcg_tree *t, u32 i)
 {
 	struct group *g = group_at(t, i);
-	struct group *p = group_at(t, atomic32_peek(&g->parent));
+	struct group *p = group_or_root(t, atomic32_peek(&g->parent));
 	struct group *next = group_at(t, atomic32_peek(&g->sib_next));
 	struct group *prev = group_at(t, atomic32_peek(&g->sib_prev));
 
@@ -174,7 +174,7 @@ static void group_unlink(struct memcg_tree *t, u32 i)
 void memcg_link_dying(struct memcg_tree *t, u32 i)
 {
 	struct group *g = group_at(t, i);
-	struct group *p = group_at(t, atomic32_peek(&g->parent));
+	struct group *p = group_or_root(t, atomic32_peek(&g->parent));
 	struct group *next = group_at(t, atomic32_peek(&p->dying_first));
 
 	atomic32_store(&g->dying_next, atomic32_peek(&p->dying_first));
@@ -188,7 +188,7 @@ void memcg_link_dying(struct memcg_tree *t, u32 i)
 static void group_unlink_dying(struct memcg_tree *t, u32 i)
 {
 	struct group *g = group_at(t, i);
-	struct group *p = group_at(t, atomic32_peek(&g->parent));
+	struct group *p = group_or_root(t, atomic32_peek(&g->parent));
 	struct group *next = group_at(t, atomic32_peek(&g->dying_next));
 	struct group *prev = group_at(t, atomic32_peek(&g->dying_prev));
 

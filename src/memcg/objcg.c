@@ -46,7 +46,7 @@ struct memcg_id objcg_lists(const struct memcg_tree *t, struct objcg_id o)
 /* The handle of a member in a group's list, or 0. */
 static u32 objcg_find(const struct memcg_tree *t, u32 memcg, u32 member)
 {
-	u32 i = atomic32_peek(&group_at(t, memcg)->objcg_first);
+	u32 i = atomic32_peek(&group_or_root(t, memcg)->objcg_first);
 	struct objcg *c;
 
 	for (u32 n = 0; n < NR_OBJCGS_MAX && (c = objcg_at(t, i)); n++) {
@@ -69,7 +69,7 @@ static void fold_stats(struct objcg *from, struct objcg *to)
 
 bool objcg_link(struct memcg_tree *t, u32 i, u32 memcg)
 {
-	struct group *g = group_at(t, memcg);
+	struct group *g = group_or_root(t, memcg);
 	struct objcg *c = objcg_at(t, i), *next;
 	u32 keeper = atomic32_peek(&c->member) == MEMBER_NOBODY ?
 			     objcg_find(t, memcg, MEMBER_NOBODY) :
@@ -92,7 +92,7 @@ bool objcg_link(struct memcg_tree *t, u32 i, u32 memcg)
 
 static void objcg_unlink(struct memcg_tree *t, struct objcg *c)
 {
-	struct group *g = group_at(t, atomic32_peek(&c->memcg));
+	struct group *g = group_or_root(t, atomic32_peek(&c->memcg));
 	struct objcg *next = objcg_at(t, atomic32_peek(&c->next));
 	struct objcg *prev = objcg_at(t, atomic32_peek(&c->prev));
 
