@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * view.h - reading a tree from outside: `quire run --stats`, `quire top`.
+ * view.h - a tree from outside: `quire run --stats`, `quire rm`.
  *
  * The tree of a run lies in a file (a memfd, or one below
- * $XDG_RUNTIME_DIR/quire).  A view maps it read only.  Nothing in it is
- * trusted: every index is checked, so a process that scribbles over its tree
- * can make the figures wrong but nothing else.  The tree outlives its
- * processes: what a killed one has used can still be read.
+ * $XDG_RUNTIME_DIR/quire).  A view maps it read only, unless opened to remove
+ * groups.  Nothing in it is trusted: every index is checked, so a process that
+ * scribbles over its tree can make the figures wrong but nothing else.  The
+ * tree outlives its processes: what a killed one has used can still be read.
+ *
+ * A view is no process of its tree: it is not listed, and charges nothing.
+ * A child made by fork(2) opens a view of its own.
  */
 #ifndef QUIRE_VIEW_H
 #define QUIRE_VIEW_H
@@ -27,6 +30,20 @@ struct quire_view;
  */
 int QUIRE_MUST_CHECK quire_view_open(int fd, struct quire_view **ret_view);
 void quire_view_close(struct quire_view *view);
+
+/*
+ * quire_view_open_write - as quire_view_open(), for quire_view_reap() and
+ * quire_view_remove() as well.
+ *
+ * fd is open for reading and writing, and stays open as long as the view.
+ * Also -EACCES (fd is read only), -EXDEV (the tree is of another pid namespace:
+ * the numbers of its processes mean nothing here).  Nothing is made in an empty
+ * file.
+ * It, those two and quire_view_close() of such a view wait while a process of the
+ * tree changes it, some microseconds; if that process is stopped right there
+ * (SIGSTOP), until it continues or dies.
+ */
+int QUIRE_MUST_CHECK quire_view_open_write(int fd, struct quire_view **ret_view);
 
 /*
  * quire_view_read - as quire_read(), of the group with this path.
@@ -51,7 +68,8 @@ struct quire_member {
 	int pid;
 	char comm[16]; /* name of its program */
 	char group[256]; /* path of its own group; "" if that was removed */
-	uint64_t start_ns, end_ns; /* CLOCK_MONOTONIC; end 0: still there, or killed */
+	/* CLOCK_MONOTONIC; end 0: still there, or gone and not noticed yet (quire_view_reap()) */
+	uint64_t start_ns, end_ns;
 	uint64_t peak_anon; /* most anonymous memory, by the system's figures */
 	uint64_t nr_faults; /* that had to read or decompress */
 	uint64_t fault_ns[4]; /* of those: median, 99 %, 99.9 %, longest */
@@ -66,6 +84,34 @@ struct quire_member {
  */
 int QUIRE_MUST_CHECK quire_view_member(struct quire_view *view, unsigned int n,
 				       struct quire_member *ret_member);
+
+/*
+ * quire_view_reap - notice which processes of the tree have died.
+ *
+ * What they had charged is given back, in their groups and all above; counts that
+ * only grow stay.  Their end_ns is set: members whose end_ns is 0 afterwards
+ * live.  A process that was not waited for (a zombie) is dead.
+ * 0, -EROFS (not opened by quire_view_open_write()), -EINVAL (NULL).  Some system
+ * calls for each process; those that live are not disturbed.
+ */
+int QUIRE_MUST_CHECK quire_view_reap(struct quire_view *view);
+
+/*
+ * quire_view_remove - take the group with this path out of the tree.
+ *
+ * As rmdir(2) in cgroup-v2: "Organizing Processes and Threads": the group has
+ * no groups below it and no process in it.  What is still counted in it
+ * (figures, charges) is its parent's from then on; the totals above do not change.
+ * Groups that a process made below its own are the process's (group.h), and are
+ * not removed while it lives.
+ * 0, -ENOENT (no such group), -EPERM (the root), -EBUSY (groups below it; or a
+ * process that lives, or whose death was not noticed yet: quire_view_reap()),
+ * -EROFS (not opened by quire_view_open_write()), -EINVAL (NULL).
+ * Work by the number of processes, not by what the group holds; waits for no
+ * memory.  If the caller is killed in the middle, the next who changes the tree
+ * completes it.
+ */
+int QUIRE_MUST_CHECK quire_view_remove(struct quire_view *view, const char *path);
 
 #ifdef __cplusplus
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * view.c - <quire/view.h>: a tree seen from outside, read only.
+ * view.c - <quire/view.h>: a tree seen from outside.
  *
- * Owns a view: a mapping of somebody's segment and nothing else, no engine.
- * Everything read from it is checked below (memcg/): the other side may be
- * writing, broken or hostile.
+ * Owns a view: a mapping of somebody's segment and nothing else, no engine and no
+ * member.  Everything read from it is checked below (memcg/): the other side may
+ * be writing, broken or hostile.
  *
- * See also: memcg/memcg.h (memcg_tree_view), cmd/quire/report.c.
+ * See also: memcg/memcg.h (memcg_tree_view), cmd/quire/report.c, cmd/quire/rm.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -21,29 +21,45 @@
 struct quire_view {
 	struct memcg_tree *tree;
 	struct meta meta;
+	bool writable; /* (C) */
 };
 
 #define VIEW_BYTES align_up(sizeof(struct quire_view), PAGE_SIZE)
 
-int quire_view_open(int fd, struct quire_view **ret_view)
+static int open_view(int fd, bool write, struct quire_view **ret_view)
 {
 	struct quire_view *view;
 	void *memory;
 	int err;
 
-	if (!ret_view)
-		return why(-EINVAL, "quire_view_open: ret_view is NULL");
 	err = os_mmap_anon(VIEW_BYTES, PROT_READ | PROT_WRITE, false, &memory);
 	if (err < 0)
 		return why(err, "no memory for a view");
 	view = memory;
-	err = memcg_tree_view(&view->meta, fd, &view->tree);
+	view->writable = write;
+	err = write ? memcg_tree_attach(&view->meta, fd, MEMCG_ATTACH_NOBODY, &view->tree) :
+		      memcg_tree_view(&view->meta, fd, &view->tree);
 	if (err < 0) {
 		os_munmap(view, VIEW_BYTES);
-		return why(err, "the tree cannot be read: %s", quire_strerror(err));
+		return why(err, "the tree cannot be %s: %s", write ? "changed" : "read",
+			   quire_strerror(err));
 	}
 	*ret_view = view;
 	return 0;
+}
+
+int quire_view_open(int fd, struct quire_view **ret_view)
+{
+	if (!ret_view)
+		return why(-EINVAL, "quire_view_open: ret_view is NULL");
+	return open_view(fd, false, ret_view);
+}
+
+int quire_view_open_write(int fd, struct quire_view **ret_view)
+{
+	if (!ret_view)
+		return why(-EINVAL, "quire_view_open_write: ret_view is NULL");
+	return open_view(fd, true, ret_view);
 }
 
 void quire_view_close(struct quire_view *view)
@@ -139,4 +155,54 @@ int quire_view_member(struct quire_view *view, unsigned int n, struct quire_memb
 		memcg_path(view->tree, home, &out);
 	}
 	return 0;
+}
+
+int quire_view_reap(struct quire_view *view)
+{
+	if (!view)
+		return why(-EINVAL, "quire_view_reap: NULL argument");
+	if (!view->writable)
+		return why(-EROFS, "the view was opened for reading only");
+	(void)member_reap(view->tree);
+	return 0;
+}
+
+/* Is it below the own group of a process?  At the root are those that just start. */
+static bool is_made_by_member(const struct memcg_tree *t, struct memcg_id id)
+{
+	const struct member_info *m;
+
+	for (u32 n = 0; (m = member_info(t, n)); n++) {
+		struct memcg_id home = { m->home };
+
+		if (member_alive(t, n) && home.v != MEMCG_ROOT.v &&
+		    memcg_is_descendant(t, id, home))
+			return true;
+	}
+	return false;
+}
+
+int quire_view_remove(struct quire_view *view, const char *path)
+{
+	struct memcg_id id, parent;
+	struct memcg_tree *t;
+	int err;
+
+	if (!view || !path)
+		return why(-EINVAL, "quire_view_remove: NULL argument");
+	if (!view->writable)
+		return why(-EROFS, "the view was opened for reading only");
+	t = view->tree;
+	err = memcg_lookup(t, path, &id);
+	if (err < 0)
+		return why(err, "group \"%s\": there is none", path);
+	if (id.v == MEMCG_ROOT.v)
+		return why(-EPERM, "the root group cannot be removed");
+	/* Seldom both; memcg_remove() looks again where it counts. */
+	if (memcg_nr_descendants(t, id))
+		return why(-EBUSY, "group \"%s\" has groups below it", path);
+	err = is_made_by_member(t, id) ? -EBUSY : memcg_remove(t, id, &parent);
+	if (err == -EBUSY)
+		return why(err, "group \"%s\" belongs to a process that lives", path);
+	return err < 0 ? why(err, "group \"%s\": %s", path, quire_strerror(err)) : 0;
 }

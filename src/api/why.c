@@ -114,6 +114,7 @@ static const struct {
 	{ ENAMETOOLONG, "name too long" },
 	{ ENOSYS, "not supported by this system" },
 	{ EBADMSG, "not a tree of groups of this version" },
+	{ EXDEV, "of another pid namespace" },
 	{ EOPNOTSUPP, "not supported" },
 	{ ETIMEDOUT, "timed out" },
 	{ EMEDIUMTYPE, "is memory (tmpfs), not a disk" },

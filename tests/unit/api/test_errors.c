@@ -4,12 +4,14 @@
  * changed.  On the fake pager: nothing here needs userfaultfd.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <quire/quire.h>
 #include <quire/view.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/engine.h"
 #include "lib/test.h"
 
 static struct quire *open_fake(void)
@@ -268,8 +270,39 @@ TEST(views)
 	ASSERT_WHY(quire_view_open(fd, &view), EBADMSG, "not a tree");
 	ASSERT_OK(ftruncate(fd, 1 << 20));
 	ASSERT_WHY(quire_view_open(fd, &view), EBADMSG, "not a tree");
+	ASSERT_WHY(quire_view_open_write(fd, &view), EBADMSG, "not a tree");
 	ASSERT_LT(quire_view_open(-1, &view), 0);
+	ASSERT_LT(quire_view_open_write(-1, &view), 0);
+	ASSERT_WHY(quire_view_open_write(fd, NULL), EINVAL, "NULL");
+	ASSERT_WHY(quire_view_reap(NULL), EINVAL, "NULL");
+	ASSERT_WHY(quire_view_remove(NULL, "/a"), EINVAL, "NULL");
 	quire_view_close(NULL);
+	close(fd);
+}
+
+TEST(views_that_only_read)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC), only_read;
+	struct engine_config cfg = { .pager = "fake", .segment_fd = fd };
+	struct quire_view *view;
+	struct engine *e;
+	char path[32];
+
+	ASSERT_OK(engine_create(&cfg, &e));
+	ASSERT_OK(quire_view_open(fd, &view));
+	ASSERT_WHY(quire_view_reap(view), EROFS, "reading only");
+	ASSERT_WHY(quire_view_remove(view, "/a"), EROFS, "reading only");
+	quire_view_close(view);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	only_read = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_GE(only_read, 0);
+	ASSERT_WHY(quire_view_open_write(only_read, &view), EACCES, "cannot be changed");
+	ASSERT_OK(quire_view_open_write(fd, &view));
+	ASSERT_WHY(quire_view_remove(view, NULL), EINVAL, "NULL");
+	ASSERT_WHY(quire_view_remove(view, "a"), ENOENT, "\"a\": there is none");
+	quire_view_close(view);
+	engine_destroy(e);
+	close(only_read);
 	close(fd);
 }
 

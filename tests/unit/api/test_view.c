@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_view.c - a tree seen from outside, and the report made of it: while its
- * process lives, after it was killed, and when its memory is garbage.
+ * process lives, after it was killed, and when its memory is garbage.  Groups that
+ * are removed from outside.
  */
 #include <errno.h>
 #include <quire/view.h>
@@ -191,6 +192,129 @@ TEST(garbage)
 		}
 		print_report(fd, round & 1 ? REPORT_TEXT : REPORT_JSON, text, sizeof(text));
 	}
+	free(copy);
+	munmap(map, (size_t)len);
+	close(fd);
+}
+
+/* ---- changed from outside ------------------------------------------------------- */
+
+/* A process with a group of its own, one below that, and charges in both. */
+static _Noreturn void live_in_tree(int fd, int ready)
+{
+	struct memcg_id id[2];
+	struct objcg_id o;
+	struct engine *e = attach(fd, "prog", &id[0]);
+	struct memcg_tree *t = engine_tree(e);
+
+	if (engine_group_create(e, id[0], "cache", &id[1]))
+		_exit(1);
+	for (int n = 0; n < 2; n++) {
+		if (objcg_get(t, id[n], &o))
+			_exit(1);
+		memcg_charge_force(t, o, 100);
+		memcg_stat_add(t, o, MEMCG_STAT_PGFAULT, 7);
+	}
+	if (write(ready, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+static uint64_t number_in(struct quire_view *view, const char *path, const char *file,
+			  const char *key)
+{
+	static char text[32768];
+
+	ASSERT_OK(quire_view_read(view, path, file, text, sizeof(text), NULL));
+	return key ? value_of(text, key) : strtoull(text, NULL, 10);
+}
+
+TEST(remove_from_outside)
+{
+	struct quire_member m = { .size = sizeof(m) };
+	int fd = make_segment(), ready[2], status;
+	struct quire_view *view;
+	char byte, path[64] = "";
+	pid_t pid;
+
+	ASSERT_OK(pipe(ready));
+	fflush(NULL);
+	pid = fork();
+	if (!pid)
+		live_in_tree(fd, ready[1]);
+	ASSERT_EQ(read(ready[0], &byte, 1), 1);
+	ASSERT_OK(quire_view_open_write(fd, &view));
+	ASSERT_OK(quire_view_reap(view));
+	ASSERT_OK(quire_view_member(view, 0, &m));
+	ASSERT_EQ(m.pid, pid);
+	ASSERT_EQ(m.end_ns, 0);
+	/* We are not in it. */
+	ASSERT_EQ(quire_view_member(view, 1, &m), -ENOENT);
+	ASSERT_EQ(quire_view_remove(view, "/"), -EPERM);
+	ASSERT_EQ(quire_view_remove(view, "/none"), -ENOENT);
+	ASSERT_EQ(quire_view_remove(view, "/run"), -EBUSY);
+	ASSERT_HAS(quire_why(), "groups below");
+	/* It has nobody in it, but a handle of the program names it. */
+	ASSERT_EQ(quire_view_remove(view, "/run/prog/cache"), -EBUSY);
+	ASSERT_HAS(quire_why(), "process that lives");
+	ASSERT_EQ(number_in(view, "/run", "memory.current", NULL), 200 * 4096);
+
+	ASSERT_OK(kill(pid, SIGKILL));
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	/* Its death is noticed by who asks, not by the removal. */
+	ASSERT_EQ(quire_view_remove(view, "/run/prog/cache"), -EBUSY);
+	ASSERT_OK(quire_view_reap(view));
+	ASSERT_OK(quire_view_member(view, 0, &m));
+	ASSERT_GT(m.end_ns, 0);
+	ASSERT_EQ(number_in(view, "/run", "memory.current", NULL), 0);
+	ASSERT_OK(quire_view_remove(view, "run//prog/cache/"));
+	ASSERT_EQ(number_in(view, "/run/prog", "memory.stat", "pgfault"), 14);
+	ASSERT_OK(quire_view_remove(view, "/run/prog"));
+	ASSERT_OK(quire_view_remove(view, "/run"));
+	ASSERT_EQ(number_in(view, "/", "memory.stat", "pgfault"), 14);
+	ASSERT_OK(quire_view_next(view, path, sizeof(path)));
+	ASSERT_EQ(quire_view_next(view, path, sizeof(path)), -ENOENT);
+	quire_view_close(view);
+	close(ready[0]);
+	close(ready[1]);
+	close(fd);
+}
+
+/* The dead have left anything in their tree; who clears up must live with it.  Not in
+ * the header, where the tree lock may belong to a process that lives. */
+TEST(remove_garbage)
+{
+	/* members, groups, handles: memcg/internal.h */
+	static const size_t records[] = { 4096, 131072, 196608 };
+	int fd = make_segment(), nr_opened = 0;
+	struct memcg_id group;
+	struct engine *e = attach(fd, "3", &group);
+	off_t len = lseek(fd, 0, SEEK_END);
+	unsigned int seed = 1;
+	unsigned char *copy, *map;
+	struct quire_view *view;
+
+	engine_destroy(e);
+	map = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_TRUE(map != MAP_FAILED);
+	copy = malloc((size_t)len);
+	memcpy(copy, map, (size_t)len);
+	for (int round = 0; round < 1000; round++) {
+		memcpy(map, copy, (size_t)len);
+		for (int i = 0; i < 60; i++)
+			/* Small numbers: what may be the index of a record. */
+			map[records[i % 3] + (size_t)rand_r(&seed) % 2048] =
+				(unsigned char)(rand_r(&seed) % (i & 4 ? 6 : 256));
+		if (quire_view_open_write(fd, &view))
+			continue;
+		nr_opened++;
+		ASSERT_OK(quire_view_reap(view));
+		(void)!quire_view_remove(view, "/run/3");
+		(void)!quire_view_remove(view, "/run");
+		quire_view_close(view);
+	}
+	ASSERT_GT(nr_opened, 300);
 	free(copy);
 	munmap(map, (size_t)len);
 	close(fd);
