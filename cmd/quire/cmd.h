@@ -3,7 +3,7 @@
  * cmd.h - what the files of the quire command share.
  *
  * The command uses the public API <quire/...> only, and libc freely.  One file
- * per subcommand (run.c doctor.c), one per thing it needs to know: options.c
+ * per subcommand (run.c rm.c doctor.c), one per thing it needs to know: options.c
  * size.c system.c place.c elf.c wait.c report.c.
  */
 #ifndef QUIRE_CMD_H
@@ -18,6 +18,7 @@
 
 /* Exit status, as docker(1), timeout(1) and env(1) have them. */
 enum {
+	EXIT_REFUSED = 1, /* rm: not all was removed */
 	EXIT_USAGE = 2, /* wrong options of any command but run */
 	EXIT_QUIRE = 125, /* quire itself failed; nothing was run */
 	EXIT_NOT_EXECUTABLE = 126,
@@ -59,7 +60,7 @@ struct command {
 	int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 };
 
-extern const struct command run_command, doctor_command;
+extern const struct command run_command, rm_command, doctor_command;
 
 /*
  * Options up to the first word that is none, or "--".  Returns the index of the
@@ -101,6 +102,10 @@ char *place_preload(void);
 /* A descriptor of the shared tree `name`, close-on-exec; its path in ret_path.
  * Dies with EXIT_QUIRE. */
 int place_tree(const char *name, char **ret_path);
+/* The same of a tree that must be there. */
+int place_tree_there(const char *name, char **ret_path);
+/* Which tree is meant, by its option or without (NULL).  Dies with EXIT_USAGE. */
+const char *place_tree_name(const char *option);
 
 /* ---- elf.c ------------------------------------------------------------------- */
 

@@ -11,7 +11,7 @@
 
 #include "cmd.h"
 
-static const struct command *const commands[] = { &run_command, &doctor_command };
+static const struct command *const commands[] = { &run_command, &rm_command, &doctor_command };
 
 void complain(const char *format, ...)
 {

@@ -113,7 +113,8 @@ static int open_private_dir(const char *path)
 	return fd;
 }
 
-int place_tree(const char *name, char **ret_path)
+/* The file of a tree; -1 when O_CREAT is not in flags and there is none. */
+static int open_tree(const char *name, int flags, char **ret_path)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	char *dir;
@@ -127,12 +128,33 @@ int place_tree(const char *name, char **ret_path)
 	dir = runtime && runtime[0] == '/' ? text_of("%s/quire", runtime) :
 					     text_of("/dev/shm/quire-%u", (unsigned int)geteuid());
 	dir_fd = open_private_dir(dir);
-	fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
+	fd = openat(dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
+	if (fd < 0 && (flags & O_CREAT || errno != ENOENT))
 		die(EXIT_QUIRE, "cannot open the tree %s/%s: %s: choose another name", dir, name,
 		    strerror(errno));
 	close(dir_fd);
 	*ret_path = text_of("%s/%s", dir, name);
 	free(dir);
 	return fd;
+}
+
+int place_tree(const char *name, char **ret_path)
+{
+	return open_tree(name, O_CREAT, ret_path);
+}
+
+int place_tree_there(const char *name, char **ret_path)
+{
+	int fd = open_tree(name, 0, ret_path);
+
+	if (fd < 0)
+		die(EXIT_QUIRE, "there is no tree %s: quire run --tree NAME makes one", *ret_path);
+	return fd;
+}
+
+const char *place_tree_name(const char *option)
+{
+	if (!option)
+		die(EXIT_USAGE, "no tree was named: give the --tree NAME of quire run");
+	return option;
 }

@@ -128,6 +128,34 @@ XDG_RUNTIME_DIR=$tmp/runtime run 125 'cannot open the tree .*: .*: ' --tree dir 
 chmod 777 "$tmp/runtime/quire"
 XDG_RUNTIME_DIR=$tmp/runtime run 125 'may be written by others: chmod 700' --tree a true
 
+# ---- removing -----------------------------------------------------------------------
+expect 2 'no tree was named' rm
+expect 2 'no tree was named' rm /run
+expect 2 'unknown option --force' rm --force
+expect 2 'unknown option -f' rm -f
+expect 2 '--tree needs an argument' rm --tree
+expect 2 '--recursive takes no argument' rm --recursive=yes
+expect 125 'is not a name' rm --tree a/b
+expect 125 'is not a name' rm --tree ''
+chmod 700 "$tmp/runtime/quire"
+export XDG_RUNTIME_DIR=$tmp/runtime
+expect 125 'there is no tree .*/none: ' rm --tree none
+expect 125 'cannot open the tree .*/dir' rm --tree dir
+printf 'no tree' >"$tmp/runtime/quire/text"
+expect 125 'text: .* not a tree of groups .*: if no program uses it' rm --tree text
+[ -s "$tmp/runtime/quire/text" ] || fail 'a file that is no tree was removed'
+: >"$tmp/runtime/quire/empty"
+expect 1 'has no groups' rm --tree empty /run
+if "$quire" run --max 64M --tree there --group a/b true; then
+	expect 1 'the root group cannot be removed' rm --tree there -r /
+	expect 1 'the root group cannot be removed' rm --tree there ''
+	expect 1 'there is no group /none in the tree there' rm --tree there none
+	expect 1 'there is no group /a/.. in' rm --tree there -r a/..
+	expect 1 'there is no group /xxxxx' rm --tree there "$(printf 'x%.0s' {1..2000})"
+	expect 1 '/a has 2 groups below it: .* or all with -r' rm --tree there a
+fi
+unset XDG_RUNTIME_DIR
+
 # ---- the program --------------------------------------------------------------------
 run 127 'not found' --max 64M quire-no-such-program
 run 127 'no such program' --max 64M /no/such/program
@@ -216,7 +244,7 @@ if [ "$(id -u)" = 0 ] && as_nobody test -x "$quire" 2>/dev/null; then
 fi
 
 # ---- help ---------------------------------------------------------------------------------
-for args in --help 'run --help' 'doctor --help' --version; do
+for args in --help 'run --help' 'rm --help' 'doctor --help' --version; do
 	nr=$((nr + 1))
 	# shellcheck disable=SC2086 # words, on purpose
 	if "$quire" $args >"$tmp/out" 2>"$tmp/err" && [ -s "$tmp/out" ] && [ ! -s "$tmp/err" ]; then
