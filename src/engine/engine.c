@@ -95,7 +95,9 @@ static int init_tree(struct engine *e, const struct engine_config *cfg)
 								MEMCG_ATTACH_MORE;
 	int err;
 
-	if (cfg->segment_fd >= 0)
+	if (cfg->join)
+		err = memcg_tree_join(&e->mm.meta, cfg->join, &e->tree);
+	else if (cfg->segment_fd >= 0)
 		err = memcg_tree_attach(&e->mm.meta, cfg->segment_fd, how, &e->tree);
 	else
 		err = memcg_tree_create(&e->mm.meta, &e->tree);
@@ -352,12 +354,4 @@ void engine_to_text(struct engine *e, struct fmt *out)
 	zswap_to_text(&e->zswap, out);
 	while ((id = memcg_next(e->tree, MEMCG_ROOT, id)).v)
 		lruvec_to_text(&e->lru, id, out);
-}
-
-void engine_check(struct engine *e)
-{
-	region_check(&e->mm.regions);
-	lru_check(&e->lru);
-	if (e->zswap.pool)
-		zspool_check(e->zswap.pool);
 }

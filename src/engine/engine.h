@@ -39,6 +39,7 @@ struct engine_config {
 	u32 flags;
 	const char *pager; /* NULL: the best that works */
 	int segment_fd; /* -1: private tree; else read now, not kept */
+	struct memcg_tree *join; /* tests: be another member of this one instead */
 	const char *store_dir; /* NULL: $QUIRE_SWAP_DIR, $XDG_CACHE_HOME/quire, /var/tmp */
 	u64 store_max; /* UINT64_MAX: half of the free space */
 	u32 nr_fault_threads; /* 0: by cores */
@@ -214,7 +215,8 @@ void engine_fork_child(struct engine *e);
 /* ---- seeing inside --------------------------------------------------------------- */
 
 void engine_to_text(struct engine *e, struct fmt *out);
-/* Quiescent consistency: lists, tables, charges, pool; aborts on a mismatch. */
+/* Tests: do lists, tables, slots and the pool agree?  Aborts where they do not.  Others
+ * may go on meanwhile. */
 void engine_check(struct engine *e);
 
 #endif

@@ -11,6 +11,7 @@
  *   group.c      groups, knobs, events, callbacks
  *   offline.c    the end of a group
  *   assign.c     ranges and processes become another group's
+ *   check.c      do the counts agree with the ptes?
  *   fork.c       the two gates, descriptors for the child, the child's restart
  *   placement.c  which of two processors for whom
  *   ticker.c     100 ms thread: unmanaged memory, timers, watchdog, records
@@ -247,6 +248,10 @@ void aspace_forget(struct engine *e, u64 start, u64 end);
 void aspace_zap_begin(struct engine *e, u64 start, u64 end);
 void aspace_zap_finish(struct engine *e, u64 start, u64 end);
 int aspace_range_call(struct engine *e, u32 op, void *addr, size_t len, u64 extra);
+
+/* ---- check.c: engine_check() on the request thread -------------------------------- */
+
+s64 check_running(struct engine *e);
 
 /* ---- group.c ------------------------------------------------------------------- */
 

@@ -238,7 +238,7 @@ void request_serve(struct engine *e, struct request *rq)
 	else if (rq->op < REQ_CHECK)
 		rq->result = serve_fork(e, rq);
 	else if (rq->op == REQ_CHECK)
-		engine_check(e);
+		rq->result = check_running(e);
 	else {
 		offline_finish(e, 0, UINT64_MAX);
 		offline_release(e);
