@@ -146,7 +146,7 @@ _Static_assert(offsetof(struct group, parent) == 128, "nor with links");
  */
 enum objcg_state { OBJCG_FREE, OBJCG_LIVE };
 
-#define OBJCG_NR_STATS 52
+#define OBJCG_NR_STATS 53
 
 struct objcg {
 	struct atomic32 memcg; /* (T) where charges go now */
@@ -162,7 +162,6 @@ struct objcg {
 	struct atomic64 memory; /* (O) pages, compressed and overhead included */
 	struct atomic64 swap; /* (O) slots */
 	struct atomic64 zswap_bytes; /* (O) */
-	u64 spare2;
 	struct counter64 stat[OBJCG_NR_STATS]; /* (O) */
 };
 _Static_assert(sizeof(struct objcg) == 512, "objcg layout");

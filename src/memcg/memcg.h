@@ -90,6 +90,8 @@ enum memcg_stat {
 	MEMCG_STAT_ZSWPOUT,
 	MEMCG_STAT_ZSWPOUT_BYTES, /* what they took compressed */
 	MEMCG_STAT_ZSWPWB, /* compressed pages written back to the store */
+	MEMCG_STAT_ZSWPWB_STALE, /* for nothing: freed before it was done */
+	MEMCG_STAT_ZSWPWB_FAILED, /* the store refused: still compressed */
 	MEMCG_STAT_SWPOUT_CLEAN, /* dropped: the kept copy was still equal */
 	MEMCG_STAT_READAHEAD, /* brought in with a neighbour */
 	MEMCG_STAT_REFAULT, /* workingset_refault_anon */

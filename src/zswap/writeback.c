@@ -97,8 +97,9 @@ static void unclaim_victim(struct zswap *z, struct victim *v)
 	slot_unlock(z->swap, v->id);
 }
 
-/* The bytes are in the store: the pool's copy goes, the slot points there. */
-static void finish_victim(struct zswap *z, struct victim *v, struct store_loc loc)
+/* The bytes are in the store: the pool's copy goes, the slot points there.  False: it
+ * was dropped meanwhile. */
+static bool finish_victim(struct zswap *z, struct victim *v, struct store_loc loc)
 {
 	struct slot *slot = slot_at(z->swap, v->id);
 	u32 len = where_len(v->where);
@@ -110,8 +111,7 @@ static void finish_victim(struct zswap *z, struct victim *v, struct store_loc lo
 		slot->where &= ~slot_where(SLOT_FREE, SLOT_WB | SLOT_DEAD, 0, 0);
 		slot_free_unlock(z->swap, NULL, v->id);
 		zswap_backing(z)->ops->free(zswap_backing(z), loc, len);
-		stat_add(&z->nr_wb_stale, 1);
-		return;
+		return false;
 	}
 	zs_free(z->pool, (struct zs_handle){ (u32)where_loc(v->where) }, len);
 	memcg_zswap_uncharge(z->tree, v->objcg, zs_charged_size(z->pool, len));
@@ -123,14 +123,26 @@ static void finish_victim(struct zswap *z, struct victim *v, struct store_loc lo
 	memcg_stat_add(z->tree, v->objcg, MEMCG_STAT_ZSWPWB, 1);
 	memcg_stat_add(z->tree, v->objcg, MEMCG_STAT_PSWPOUT, 1);
 	PROBE_PAGEOUT(v->id.v, len, SLOT_STORE);
+	return true;
+}
+
+/* S1: each way it can end has its count, so that nothing is met in vain unseen. */
+static void count_ends(struct zswap *z, struct memcg_id memcg, u32 stale, u32 failed)
+{
+	struct objcg_id o;
+
+	if ((!stale && !failed) || lru_objcg(z->lru, memcg, &o))
+		return;
+	memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWPWB_STALE, stale);
+	memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWPWB_FAILED, failed);
 }
 
 long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 {
 	struct victim victims[WRITEBACK_BATCH];
 	struct store_put puts[WRITEBACK_BATCH];
-	u32 got, kept = 0;
-	int err;
+	u32 got, kept = 0, stale = 0;
+	int err = 0;
 
 	if (!zswap_backing(z) || !memcg_zswap_writeback(z->tree, memcg))
 		return -EOPNOTSUPP;
@@ -139,7 +151,7 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 		u8 *to = buf + (size_t)kept * PAGE_SIZE;
 
 		if (!claim_victim(z, &victims[i], to)) {
-			stat_add(&z->nr_wb_stale, 1);
+			stale++;
 			continue;
 		}
 		victims[kept] = victims[i];
@@ -148,17 +160,17 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 		};
 		kept++;
 	}
-	if (!kept)
-		return got;
-	err = zswap_backing(z)->ops->put(zswap_backing(z), puts, kept);
+	if (kept)
+		err = zswap_backing(z)->ops->put(zswap_backing(z), puts, kept);
 	for (u32 i = 0; i < kept; i++) {
 		if (err)
 			unclaim_victim(z, &victims[i]);
 		else
-			finish_victim(z, &victims[i], puts[i].ret_loc);
+			stale += !finish_victim(z, &victims[i], puts[i].ret_loc);
 	}
 	if (err)
 		stat_add(&z->nr_wb_error, 1);
+	count_ends(z, memcg, stale, err ? kept : 0);
 	return err ? err : (long)got;
 }
 

@@ -327,14 +327,13 @@ void zswap_to_text(struct zswap *z, struct fmt *out)
 {
 	fmt_add(out,
 		"zswap: stored %llu filled %llu written_back %llu reject_compress %llu "
-		"reject_limit %llu reject_alloc %llu wb_stale %llu wb_error %llu mismatch %llu\n",
+		"reject_limit %llu reject_alloc %llu wb_error %llu mismatch %llu\n",
 		(unsigned long long)stat_read(&z->nr_stored),
 		(unsigned long long)stat_read(&z->nr_filled),
 		(unsigned long long)stat_read(&z->nr_written_back),
 		(unsigned long long)stat_read(&z->nr_reject_compress),
 		(unsigned long long)stat_read(&z->nr_reject_limit),
 		(unsigned long long)stat_read(&z->nr_reject_alloc),
-		(unsigned long long)stat_read(&z->nr_wb_stale),
 		(unsigned long long)stat_read(&z->nr_wb_error),
 		(unsigned long long)stat_read(&z->nr_hash_mismatch));
 	if (z->pool)

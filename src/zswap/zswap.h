@@ -32,7 +32,7 @@ struct zswap {
 	struct swap_ops swap_ops; /* (C) what swap/ calls back */
 	bool pool_enabled; /* (C) */
 	struct counter64 nr_stored, nr_filled, nr_reject_compress, nr_reject_limit;
-	struct counter64 nr_reject_alloc, nr_written_back, nr_wb_stale, nr_wb_error;
+	struct counter64 nr_reject_alloc, nr_written_back, nr_wb_error;
 	struct counter64 nr_hash_mismatch;
 };
 

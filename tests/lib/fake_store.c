@@ -135,6 +135,15 @@ bool fake_store_move(struct fake_store *f, const struct store_clean_ops *up)
 	return true;
 }
 
+/* No file, nothing that could be sparse. */
+static u64 fake_clean(struct store *s, u64 bytes, const struct store_clean_ops *up)
+{
+	(void)s;
+	(void)bytes;
+	(void)up;
+	return 0;
+}
+
 static void fake_close(struct store *s)
 {
 	(void)s;
@@ -145,6 +154,7 @@ static const struct store_ops fake_ops = {
 	.put = fake_put,
 	.get = fake_get,
 	.free = fake_free,
+	.clean = fake_clean,
 	.close = fake_close,
 };
 

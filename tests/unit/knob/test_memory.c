@@ -342,7 +342,8 @@ static const char *const own_keys[] = {
 	"pgunmap",	  "pgunprotect",    "pgrotated",     "pgpinned",
 	"pgdropped",	  "pgsoftfault",    "swpout_clean",  "readahead",
 	"incompressible", "throttled_usec", "stall_usec",    "swap_stale_handoff",
-	"mlocked",	  "mlock_refused",  "lru_contended",
+	"mlocked",	  "mlock_refused",  "lru_contended", "zswpwb_stale",
+	"zswpwb_failed",
 };
 
 TEST(stat_keys)
