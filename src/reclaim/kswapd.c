@@ -11,8 +11,6 @@
  */
 #include "reclaim/reclaim.h"
 
-#include <errno.h>
-
 #include "base/os.h"
 
 #define KSWAPD_BATCH 64u
@@ -43,7 +41,7 @@ struct memcg_id reclaim_longest_pool(struct reclaim *r, struct memcg_id root)
 	while ((id = memcg_next(r->tree, root, id)).v) {
 		u32 nr = ilist_peek_nr(&lruvec_of(r->lru, id)->zlru);
 
-		if (nr > most) {
+		if (nr > most && memcg_zswap_writeback(r->tree, id)) {
 			most = nr;
 			best = id;
 		}
@@ -58,8 +56,6 @@ long reclaim_writeback(struct reclaim *r, struct task *t, struct memcg_id root, 
 
 	if (!id.v)
 		return 0;
-	if (!memcg_zswap_writeback(r->tree, id))
-		return -EOPNOTSUPP;
 	if (!zswap_backing(r->zswap)) {
 		err = r->ops.open_store(r->ops.ctx);
 		if (err)

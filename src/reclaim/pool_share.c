@@ -153,14 +153,28 @@ void pool_share_adapt(struct reclaim *r, struct memcg_id id)
 	v->seen_pswpin = pswpin;
 }
 
+/*
+ * cgroup-v2: memory.zswap.max.  From a little below it on: a full pool refuses what
+ * comes, which is younger than all it has.
+ */
+static bool is_over_zswap_max(struct reclaim *r, struct memcg_id id)
+{
+	u64 max = memcg_limit(r->tree, id, COUNTER_ZSWAP), bytes;
+
+	if (max == PAGE_COUNTER_MAX)
+		return false;
+	bytes = memcg_zswap_bytes(r->tree, id);
+	return bytes && bytes >= (max - max / 16) << PAGE_SHIFT;
+}
+
 bool pool_is_over(struct reclaim *r, struct memcg_id id)
 {
 	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY);
 	u64 usage = memcg_usage(r->tree, id, COUNTER_ZSWAP);
 	u32 share = lruvec_of(r->lru, id)->pool_share;
 
-	if (usage > memcg_limit(r->tree, id, COUNTER_ZSWAP))
-		return true; /* cgroup-v2: memory.zswap.max */
+	if (is_over_zswap_max(r, id))
+		return true;
 	if (max == PAGE_COUNTER_MAX)
 		return false;
 	return usage > room(r, id, max) * (share ? share : SHARE_START) / SHARE_ONE;

@@ -91,7 +91,8 @@ u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 n
 /* Try the pages the pager refused again; pages back on the lists. */
 u32 reclaim_rescue_unevictable(struct reclaim *r, struct memcg_id id, u32 nr);
 
-/* The group, root or below, with most compressed objects; {0}: there are none. */
+/* The group, root or below, with most compressed objects that may be written back; {0}:
+ * there are none. */
 struct memcg_id reclaim_longest_pool(struct reclaim *r, struct memcg_id root);
 /* The pool's share of the limit, after what came back since the last look. */
 void pool_share_adapt(struct reclaim *r, struct memcg_id id);
