@@ -5,4 +5,4 @@
 # that is the same each time (the long run takes a new one).
 # time: 400
 # paging
-exec bash "$(dirname "$0")/run" --seconds 60 --seed 1 --max 32M
+exec bash "$(dirname "$0")/run" --seconds 60 --seed 1 --max 32M --recipe 0

@@ -10,15 +10,22 @@
  * must leave it empty.  At any time the engine's own counts must agree.
  * Who finds no memory left in a group (SIGBUS) ends as well: that is one more way.
  *
- * QUIRE_RECIPE_SECONDS: how long, 60 if not set.
+ * The same with processes: programs under `quire run` in one tree, SIGKILL at random.
+ *
+ * QUIRE_RECIPE_SECONDS: how long in all, 60 if not set; a quarter of it is processes.
  * paging
  * time: 300
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/os.h"
@@ -268,21 +275,20 @@ static u32 nr_mappings(void)
 	return nr;
 }
 
-static void nothing_left(void)
+static void nothing_left(struct memcg_tree *t)
 {
 	struct memcg_id id = { 0 };
 	struct memcg_stats s;
 
-	ASSERT_EQ(memcg_nr_dying(all.tree, MEMCG_ROOT), 0u);
-	ASSERT_EQ(memcg_nr_descendants(all.tree, MEMCG_ROOT), NR_GROUPS);
-	memcg_check(all.tree);
-	while ((id = memcg_next(all.tree, MEMCG_ROOT, id)).v) {
-		ASSERT_EQ(memcg_usage(all.tree, id, COUNTER_MEMORY), 0u);
-		ASSERT_EQ(memcg_usage(all.tree, id, COUNTER_SWAP), 0u);
-		ASSERT_EQ(memcg_usage(all.tree, id, COUNTER_MEMSW), 0u);
-		ASSERT_EQ(memcg_zswap_bytes(all.tree, id), 0u);
+	ASSERT_EQ(memcg_nr_dying(t, MEMCG_ROOT), 0u);
+	memcg_check(t);
+	while ((id = memcg_next(t, MEMCG_ROOT, id)).v) {
+		ASSERT_EQ(memcg_usage(t, id, COUNTER_MEMORY), 0u);
+		ASSERT_EQ(memcg_usage(t, id, COUNTER_SWAP), 0u);
+		ASSERT_EQ(memcg_usage(t, id, COUNTER_MEMSW), 0u);
+		ASSERT_EQ(memcg_zswap_bytes(t, id), 0u);
 	}
-	memcg_stats_read(all.tree, MEMCG_ROOT, &s);
+	memcg_stats_read(t, MEMCG_ROOT, &s);
 	for (u32 i = 0; i < MEMCG_NR_STATS; i++)
 		if (memcg_stat_is_gauge((enum memcg_stat)i) && s.v[i])
 			FAIL("gauge %u is %llu", i, (unsigned long long)s.v[i]);
@@ -328,6 +334,13 @@ static void report(u32 seconds)
 	       (unsigned long long)s.v[MEMCG_STAT_SWAP_STALE_HANDOFF]);
 }
 
+static u32 nr_seconds(void)
+{
+	const char *text = getenv("QUIRE_RECIPE_SECONDS");
+
+	return text ? (u32)atoi(text) : 60;
+}
+
 /* Kernels without userfaultfd, and what stays for good of the first members. */
 static void warm_up(void)
 {
@@ -344,10 +357,9 @@ static void warm_up(void)
 	run_members(1);
 }
 
-TEST(nothing_is_left)
+TEST(members)
 {
-	const char *text = getenv("QUIRE_RECIPE_SECONDS");
-	u32 seconds = text ? (u32)atoi(text) : 60, mappings;
+	u32 seconds = nr_seconds() * 3 / 4, mappings;
 	char name[8];
 
 	ASSERT_OK(memcg_tree_create(&all.meta, &all.tree));
@@ -359,14 +371,145 @@ TEST(nothing_is_left)
 			      (i % 2 ? 2 * MIB : MIB) / PAGE_SIZE);
 	}
 	warm_up();
-	nothing_left();
+	nothing_left(all.tree);
 	mappings = nr_mappings();
 	run_members(seconds);
 	report(seconds);
-	nothing_left();
+	nothing_left(all.tree);
+	ASSERT_EQ(memcg_nr_descendants(all.tree, MEMCG_ROOT), NR_GROUPS);
 	ASSERT_LE(nr_mappings(), mappings + 2);
-	if (seconds >= 20) /* else it was no test of it */
+	if (seconds >= 15) /* else it was no test of it */
 		ASSERT_GT(memcg_stat_read(all.tree, MEMCG_ROOT, MEMCG_STAT_SWAP_STALE_HANDOFF), 0u);
 	memcg_tree_close(all.tree);
 	ASSERT_EQ(stat_read(&all.meta.bytes), 0u);
+}
+
+/* ---- processes ----------------------------------------------------------------------- */
+
+#define NR_RUNS 3u
+
+static char build_dir[512], work_dir[512];
+
+/* One run with two programs below it, all in one process group. */
+static pid_t start_run(u32 n)
+{
+	char quire[600], script[1500], group[8];
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	setpgid(0, 0);
+	snprintf(quire, sizeof(quire), "%s/quire", build_dir);
+	snprintf(group, sizeof(group), "g%u", n);
+	snprintf(script, sizeof(script),
+		 "%s/tests/limit_eater --use 8M --rounds 99 --threads 2 --pattern random & "
+		 "%s/tests/limit_eater --use 4M --rounds 99 --pattern churn & wait",
+		 build_dir, build_dir);
+	if (!freopen("out", "a", stderr) || !freopen("out", "a", stdout))
+		_exit(2);
+	execl(quire, quire, "run", "--tree", "recipe", "--group", group, "--max",
+	      n % 2 ? "2M" : "4M", "--", "sh", "-c", script, NULL);
+	_exit(2);
+}
+
+static void reap_all(void)
+{
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+}
+
+/* Processes that nobody owns any more are ours to wait for. */
+static u32 kill_at_random(u32 seconds)
+{
+	u64 random = seconds, end = os_now_ns() + seconds * NSEC_PER_SEC;
+	pid_t run[NR_RUNS];
+	u32 nr = 0;
+
+	ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+	for (u32 i = 0; i < NR_RUNS; i++)
+		run[i] = start_run(i);
+	while (os_now_ns() < end) {
+		u32 i = (u32)next_random(&random) % NR_RUNS;
+
+		usleep((u32)(next_random(&random) % 600000));
+		ASSERT_EQ(kill(-run[i], SIGKILL), 0);
+		while (waitpid(-run[i], NULL, 0) > 0)
+			;
+		run[i] = start_run(i);
+		nr++;
+	}
+	usleep(300000); /* the last of them has made its group of processes */
+	for (u32 i = 0; i < NR_RUNS; i++)
+		(void)kill(-run[i], SIGKILL);
+	reap_all();
+	return nr + NR_RUNS;
+}
+
+static u32 nr_files(const char *dir)
+{
+	DIR *d = opendir(dir);
+	u32 nr = 0;
+
+	ASSERT_NOT_NULL(d);
+	while (readdir(d))
+		nr++;
+	closedir(d);
+	return nr - 2;
+}
+
+/* What is on the counters above what any handle has: kills in the middle of a charge. */
+static u64 ghosts(struct memcg_tree *t)
+{
+	u64 before = memcg_usage(t, MEMCG_ROOT, COUNTER_MEMORY) +
+		     memcg_usage(t, MEMCG_ROOT, COUNTER_SWAP);
+
+	ASSERT_OK(memcg_recount(t));
+	return before - memcg_usage(t, MEMCG_ROOT, COUNTER_MEMORY) -
+	       memcg_usage(t, MEMCG_ROOT, COUNTER_SWAP);
+}
+
+static void set_up_dirs(void)
+{
+	const char *tmp = getenv("TMPDIR"), *build = getenv("QUIRE_BUILD");
+	char swap[600];
+
+	snprintf(work_dir, sizeof(work_dir), "%s/recipe.%d", tmp ? tmp : "/var/tmp", getpid());
+	ASSERT_NOT_NULL(realpath(build ? build : "build", build_dir));
+	snprintf(swap, sizeof(swap), "%s/swap", work_dir);
+	ASSERT_EQ(mkdir(work_dir, 0700), 0);
+	ASSERT_EQ(mkdir(swap, 0700), 0);
+	ASSERT_EQ(setenv("XDG_RUNTIME_DIR", work_dir, 1), 0);
+	ASSERT_EQ(setenv("QUIRE_SWAP_DIR", swap, 1), 0);
+	ASSERT_EQ(chdir(work_dir), 0);
+}
+
+TEST(processes)
+{
+	u32 seconds = nr_seconds() / 4 + 1, nr;
+	struct meta meta = { 0 };
+	struct memcg_stats s;
+	struct memcg_tree *t;
+	u64 nr_ghosts;
+	int fd;
+
+	set_up_dirs();
+	nr = kill_at_random(seconds);
+	fd = open("quire/recipe", O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	ASSERT_OK(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &t));
+	nr_ghosts = ghosts(t);
+	memcg_stats_read(t, MEMCG_ROOT, &s);
+	printf("# %u s: %u runs of three processes killed; %u found no room; pages unmapped %llu, "
+	       "compressed %llu; swap_stale_handoff %llu; ghost charges %llu pages\n",
+	       seconds, nr, member_nr_refused(t), (unsigned long long)s.v[MEMCG_STAT_PGUNMAP],
+	       (unsigned long long)s.v[MEMCG_STAT_ZSWPOUT],
+	       (unsigned long long)s.v[MEMCG_STAT_SWAP_STALE_HANDOFF],
+	       (unsigned long long)nr_ghosts);
+	ASSERT_GT(s.v[MEMCG_STAT_PGUNMAP], 1000u);
+	ASSERT_EQ(member_nr_refused(t), 0u);
+	nothing_left(t);
+	ASSERT_EQ(nr_files("swap"), 0u);
+	memcg_tree_close(t);
+	close(fd);
+	unlink("out");
 }
