@@ -108,6 +108,58 @@ TEST(release_by_all_members)
 	shared_exit(&s);
 }
 
+/* A member that never gets to it keeps the record and nothing else. */
+TEST(stopped_member)
+{
+	struct shared s;
+	struct memcg_id a, b, id, over, parent;
+	struct objcg_id o;
+	u32 first, last = 0;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	b = group_make(s.t[0], "a/b");
+	o = handle_of(s.t[1], b);
+	memcg_charge_force(s.t[1], o, 33);
+	memcg_zswap_charge(s.t[1], o, 5000);
+	ASSERT_EQ(memcg_swap_try_charge(s.t[1], o, 4), 0);
+	ASSERT_EQ(memcg_remove(s.t[0], b, &parent), 0);
+	memcg_release(s.t[0], b);
+	/* From here on s.t[1] is stopped, and what it has is the parent's. */
+	ASSERT_EQ(mem_of(s.t[0], a), 35);
+	ASSERT_EQ(objcg_memcg(s.t[0], o).v, a.v);
+	ASSERT_NE(group_make(s.t[0], "a/b").v, b.v);
+	first = group_make(s.t[0], "a/c").v;
+	group_drop(s.t[0], group_find(s.t[0], "a/c"));
+	for (u32 n = 0; n < 1000; n++) {
+		id = group_make(s.t[0], "a/c");
+		last = max_of(last, id.v);
+		group_drop(s.t[0], id);
+	}
+	ASSERT_EQ(last, first);
+	group_drop(s.t[0], group_find(s.t[0], "a/b"));
+	ASSERT_EQ(memcg_remove(s.t[0], a, &parent), 0);
+	memcg_release(s.t[0], a);
+	ASSERT_EQ(parent.v, MEMCG_ROOT.v);
+	ASSERT_EQ(mem_of(s.t[0], MEMCG_ROOT), 35);
+	ASSERT_EQ(memcg_nr_descendants(s.t[0], MEMCG_ROOT), 0);
+	memcg_check(s.t[0]);
+	/* It goes on: its charges and its limit are those of the group above. */
+	memcg_set_max(s.t[0], MEMCG_ROOT, COUNTER_MEMORY, 36);
+	ASSERT_EQ(memcg_try_charge(s.t[1], NULL, o, 1, &over), 0);
+	ASSERT_EQ(memcg_try_charge(s.t[1], NULL, o, 1, &over), -ENOMEM);
+	ASSERT_EQ(over.v, MEMCG_ROOT.v);
+	memcg_uncharge(s.t[1], NULL, o, 34);
+	memcg_zswap_uncharge(s.t[1], o, 5000);
+	memcg_swap_uncharge(s.t[1], o, 4);
+	ASSERT_EQ(mem_of(s.t[0], MEMCG_ROOT), 0);
+	ASSERT_GT(memcg_nr_dying(s.t[0], MEMCG_ROOT), 0);
+	for (id.v = 0; (id = memcg_next_offline(s.t[1], (struct memcg_id){ 0 })).v;)
+		memcg_release(s.t[1], id);
+	ASSERT_EQ(memcg_nr_dying(s.t[0], MEMCG_ROOT), 0);
+	shared_exit(&s);
+}
+
 /* ... and a member that leaves has let go of everything. */
 TEST(leaving_releases)
 {

@@ -75,6 +75,33 @@ TEST(pageout_done)
 	finish();
 }
 
+/* v1's memory + swap: a page counts once, be it in memory, in both, or out. */
+TEST(memsw_counts_a_page_once)
+{
+	struct memcg_tree *t;
+
+	r = rig_create(0, true);
+	t = r->e->tree;
+	rig_make(r, 0, 4, RIG_FILLED, RIG_MAPPED);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMSW), 4u);
+	ASSERT_EQ(rig_unmap(r, 0, 4), 4u);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMORY), 4u);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_SWAP), 4u);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMSW), 4u);
+	ASSERT_EQ(rig_pageout(r, 0, 4), 4u);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMORY), 0u);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMSW), 4u);
+	for (u32 i = 0; i < 4; i++)
+		rig_read(r, 1, i);
+	rig_drain(r, 1);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_SWAP), 0u);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMSW), 4u);
+	rig_zap(r, 1, 0, 4);
+	rig_drain(r, 1);
+	ASSERT_EQ(memcg_usage(t, r->p, COUNTER_MEMSW), 0u);
+	rig_destroy(r);
+}
+
 TEST(pageout_refused_keeps_the_page)
 {
 	struct page_id page;
