@@ -179,7 +179,7 @@ static struct memcg_id join_group(struct member *m, struct engine *e, bool *ret_
 	struct memcg_id id = all.group[next_random(&m->random) % NR_GROUPS];
 	char name[32];
 
-	*ret_own = next_random(&m->random) % 3 == 0;
+	*ret_own = next_random(&m->random) % 2 == 0;
 	if (!*ret_own)
 		return id;
 	snprintf(name, sizeof(name), "m%u.%llu", m->nr, (unsigned long long)m->nr_lives);
@@ -188,8 +188,11 @@ static struct memcg_id join_group(struct member *m, struct engine *e, bool *ret_
 	return id;
 }
 
-/* Nothing is mapped any more: what reclaim has in hand it frees when its batch is done. */
-static void check_empty(struct engine *e)
+/*
+ * Nothing is mapped any more.  Charges only where nobody else has any: who leaves gives
+ * back whatever it was charged, so that it could not be seen later.  Stocks are kept.
+ */
+static void check_empty(struct engine *e, struct memcg_id id, bool own)
 {
 	const struct store *store = zswap_backing(&e->zswap);
 
@@ -197,6 +200,11 @@ static void check_empty(struct engine *e)
 	MUST(stat_read(&e->mm.pages.table.nr_live) == 0);
 	MUST(zspool_nr_objects(e->zswap.pool) == 0);
 	MUST(!store || stat_read(&store->bytes_live) == 0);
+	if (!own)
+		return;
+	MUST(memcg_usage(all.tree, id, COUNTER_SWAP) == 0);
+	MUST(memcg_zswap_bytes(all.tree, id) == 0);
+	MUST(memcg_usage(all.tree, id, COUNTER_MEMORY) <= STOCK_BATCH * (e->nr_fault_threads + 3));
 }
 
 static void start_programs(struct member *m, struct engine *e, struct memcg_id id,
@@ -244,7 +252,7 @@ static void live(struct member *m)
 	if (next_random(&m->random) & 1) {
 		for (u32 i = 0; i < NR_THREADS; i++)
 			MUST(!engine_munmap(e, m->program[i].mem, NR_PAGES * PAGE_SIZE));
-		check_empty(e);
+		check_empty(e, id, own);
 		m->nr_empty++;
 	}
 	if (own)
