@@ -333,12 +333,15 @@ static void report(u32 seconds)
 	       "out of memory, %llu groups\n",
 	       seconds, (unsigned long long)v[0], (unsigned long long)v[1],
 	       (unsigned long long)v[2], (unsigned long long)v[3], (unsigned long long)v[4]);
-	printf("# pages unmapped %llu, compressed %llu, stored %llu, mapped back %llu; "
-	       "swap_stale_handoff %llu\n",
+	printf("# pages unmapped %llu, compressed %llu, stored %llu, mapped back %llu, written back "
+	       "%llu (%llu in vain, %llu refused); swap_stale_handoff %llu\n",
 	       (unsigned long long)s.v[MEMCG_STAT_PGUNMAP],
 	       (unsigned long long)s.v[MEMCG_STAT_ZSWPOUT],
 	       (unsigned long long)s.v[MEMCG_STAT_PSWPOUT],
 	       (unsigned long long)s.v[MEMCG_STAT_PGSOFTFAULT],
+	       (unsigned long long)s.v[MEMCG_STAT_ZSWPWB],
+	       (unsigned long long)s.v[MEMCG_STAT_ZSWPWB_STALE],
+	       (unsigned long long)s.v[MEMCG_STAT_ZSWPWB_FAILED],
 	       (unsigned long long)s.v[MEMCG_STAT_SWAP_STALE_HANDOFF]);
 }
 
