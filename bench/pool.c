@@ -129,7 +129,7 @@ static void store(u64 i, u64 n)
 	if (r.kind != SLOT_ZSWAP)
 		die("not kept");
 	s = slot_at(&e->swap, slot[i]);
-	s->where = slot_where(r.kind, r.flags, r.len, r.loc);
+	where_set(s, slot_where(r.kind, r.flags, r.len, r.loc));
 	s->hash_lo = r.hash_lo;
 	s->hash_hi = r.hash_hi;
 	zswap_stored(&e->zswap, slot[i], objcg, &r);
@@ -140,7 +140,7 @@ static void store(u64 i, u64 n)
 
 static void drop(u64 i)
 {
-	lz4_bytes -= where_len(slot_at(&e->swap, slot[i])->where);
+	lz4_bytes -= slot_len(slot_at(&e->swap, slot[i]));
 	slot_drop(&e->swap, &task->slots, slot[i]);
 	slot[i].v = 0;
 }

@@ -157,7 +157,7 @@ static bool take_over_both(struct assign *a, struct page *page, struct slot_id i
 static enum assign_step assign_in_frame(struct assign *a, struct slot_id slot)
 {
 	struct slot *s = slot_at(a->f->swap, slot);
-	struct page_id id = { (u32)where_loc(s->where) };
+	struct page_id id = { (u32)slot_loc(s) };
 	struct page *page = page_at(&a->f->mm->pages, id);
 	bool ours, moved;
 
@@ -166,7 +166,7 @@ static enum assign_step assign_in_frame(struct assign *a, struct slot_id slot)
 		return ASSIGN_DONE;
 	}
 	a->page = id;
-	ours = !(where_flags(s->where) & SLOT_BUSY) && page_isolate(page);
+	ours = !(slot_flags(s) & SLOT_BUSY) && page_isolate(page);
 	slot_unlock(a->f->swap, slot);
 	if (!ours && !MUTANT(assign_ignores_pageout))
 		return ASSIGN_BUSY;
@@ -186,12 +186,12 @@ static enum assign_step assign_stored(struct assign *a, struct slot_id slot)
 	u32 bytes;
 
 	a->page.v = 0;
-	if (where_flags(s->where) & SLOT_WB && !MUTANT(assign_ignores_writeback))
+	if (slot_flags(s) & SLOT_WB && !MUTANT(assign_ignores_writeback))
 		return ASSIGN_BUSY;
 	if (!charge_slot(a, from))
 		return ASSIGN_FULL;
-	if (where_kind(s->where) == SLOT_ZSWAP) {
-		bytes = zs_charged_size(a->f->zswap->pool, where_len(s->where));
+	if (slot_kind(s) == SLOT_ZSWAP) {
+		bytes = zs_charged_size(a->f->zswap->pool, slot_len(s));
 		if (a->force)
 			memcg_zswap_move(a->f->tree, from, a->to, bytes);
 		else if (memcg_try_zswap_move(a->f->tree, from, a->to, bytes, &a->over, &a->full)) {
@@ -209,7 +209,7 @@ static enum assign_step assign_slot(struct assign *a, struct slot_id slot)
 	enum assign_step step = ASSIGN_DONE;
 
 	slot_lock(a->f->swap, slot);
-	if (where_kind(s->where) == SLOT_FRAME)
+	if (slot_kind(s) == SLOT_FRAME)
 		return assign_in_frame(a, slot);
 	if (s->objcg != a->to.v)
 		step = assign_stored(a, slot);
@@ -263,7 +263,7 @@ static bool in_hand(struct assign *a, struct pte *pte)
 		return owned && slot.v == a->page.v;
 	if (type != PTE_SWAP)
 		return false;
-	where = slot_at(a->f->swap, slot)->where; /* a hint */
+	where = where_of(slot_at(a->f->swap, slot)); /* a hint */
 	if (where_kind(where) != SLOT_FRAME)
 		return where_flags(where) & SLOT_WB;
 	return owned && (u32)where_loc(where) == a->page.v;

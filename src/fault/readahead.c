@@ -151,7 +151,7 @@ static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind 
 	    (!mm_zapping(f->mm, addr) || MUTANT(readahead_ignores_zap))) {
 		struct slot_id slot = { pte_index(pte) };
 
-		*ret_kind = where_kind(slot_at(f->swap, slot)->where); /* a hint */
+		*ret_kind = slot_kind(slot_at(f->swap, slot)); /* a hint */
 		if (*ret_kind > SLOT_FRAME &&
 		    !memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 			return pte;

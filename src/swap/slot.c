@@ -111,7 +111,7 @@ int slot_alloc(struct swap *s, struct slot_cache *cache, struct objcg_id o, stru
 		return -ENOSPC;
 	}
 	slot = slot_at(s, id);
-	slot->where = slot_where(SLOT_FREE, 0, 0, 0);
+	where_set(slot, slot_where(SLOT_FREE, 0, 0, 0));
 	slot->objcg = o.v;
 	slot->shadow = 0;
 	slot->zlru.prev = ZLRU_OFF;
@@ -124,10 +124,10 @@ void slot_free_unlock(struct swap *s, struct slot_cache *cache, struct slot_id i
 	struct slot *slot = slot_at(s, id);
 	struct objcg_id o = { slot->objcg };
 
-	quire_assert(!(where_flags(slot->where) & (SLOT_BUSY | SLOT_STEAL | SLOT_WB)));
-	if (where_kind(slot->where) > SLOT_FRAME)
+	quire_assert(!(slot_flags(slot) & (SLOT_BUSY | SLOT_STEAL | SLOT_WB)));
+	if (slot_kind(slot) > SLOT_FRAME)
 		s->ops->invalidate(s->ops->ctx, id, slot);
-	slot->where = slot_where(SLOT_FREE, 0, 0, 0);
+	where_set(slot, slot_where(SLOT_FREE, 0, 0, 0));
 	slot->objcg = 0;
 	slot->shadow = 0;
 	slot_unlock(s, id);
@@ -142,15 +142,15 @@ void slot_drop(struct swap *s, struct slot_cache *cache, struct slot_id id)
 	u32 flags;
 
 	slot_lock(s, id);
-	flags = where_flags(slot->where);
+	flags = slot_flags(slot);
 	quire_assert(!(flags & (SLOT_DEAD | SLOT_STEAL)));
-	if (where_kind(slot->where) == SLOT_FRAME)
-		page.v = (u32)where_loc(slot->where);
+	if (slot_kind(slot) == SLOT_FRAME)
+		page.v = (u32)slot_loc(slot);
 	if ((flags & (SLOT_BUSY | SLOT_WB)) ||
 	    (page.v && !page_isolate(page_at(&s->mm->pages, page)))) {
 		/* S0, interleaving A: the busy party inherits the duty to free. */
 		if (!MUTANT(drop_leaves_no_note))
-			slot->where |= slot_where(SLOT_FREE, SLOT_DEAD, 0, 0);
+			slot_set_flags(slot, SLOT_DEAD, 0);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
 			       MEMCG_STAT_SWAP_STALE_HANDOFF, 1);
 		slot_unlock(s, id);
@@ -170,11 +170,11 @@ void slot_to_text(const struct swap *s, struct slot_id id, struct fmt *out)
 {
 	static const char *const kind[] = { "free", "frame", "filled", "zswap", "store" };
 	const struct slot *slot = slot_at(s, id);
-	u32 f = where_flags(slot->where), k = where_kind(slot->where);
+	u32 f = slot_flags(slot), k = slot_kind(slot);
 
 	fmt_add(out, "slot %u: %s loc 0x%llx len %u objcg %u shadow %u%s%s%s%s%s", id.v,
-		k < ARRAY_SIZE(kind) ? kind[k] : "?", (unsigned long long)where_loc(slot->where),
-		where_len(slot->where), slot->objcg, slot->shadow, f & SLOT_BUSY ? " busy" : "",
+		k < ARRAY_SIZE(kind) ? kind[k] : "?", (unsigned long long)slot_loc(slot),
+		slot_len(slot), slot->objcg, slot->shadow, f & SLOT_BUSY ? " busy" : "",
 		f & SLOT_STEAL ? " steal" : "", f & SLOT_WB ? " wb" : "",
 		f & SLOT_DEAD ? " dead" : "", f & SLOT_CACHED ? " cached" : "");
 }

@@ -59,7 +59,7 @@ enum slot_kind {
 #define ZLRU_OFF UINT32_MAX
 
 struct slot {
-	u64 where; /* (S) */
+	struct atomic64 where; /* (S) and read without it as a hint */
 	u64 hash_lo; /* (S) XXH3-128 of the page; FILLED: the word */
 	u64 hash_hi; /* (S) */
 	u32 objcg; /* (S) charged for the slot */
@@ -91,6 +91,38 @@ static inline enum slot_kind where_kind(u64 w)
 static inline u32 where_flags(u64 w)
 {
 	return (u32)(w >> (SLOT_LOC_BITS + SLOT_LEN_BITS + SLOT_KIND_BITS));
+}
+
+/* Without the cluster lock what these say may be over: a hint. */
+static inline u64 where_of(const struct slot *slot)
+{
+	return atomic64_peek(&slot->where);
+}
+static inline u64 slot_loc(const struct slot *slot)
+{
+	return where_loc(where_of(slot));
+}
+static inline u32 slot_len(const struct slot *slot)
+{
+	return where_len(where_of(slot));
+}
+static inline enum slot_kind slot_kind(const struct slot *slot)
+{
+	return where_kind(where_of(slot));
+}
+static inline u32 slot_flags(const struct slot *slot)
+{
+	return where_flags(where_of(slot));
+}
+/* With it. */
+static inline void where_set(struct slot *slot, u64 w)
+{
+	atomic64_poke(&slot->where, w);
+}
+static inline void slot_set_flags(struct slot *slot, u32 set, u32 clear)
+{
+	where_set(slot, (where_of(slot) | slot_where(SLOT_FREE, set, 0, 0)) &
+				~slot_where(SLOT_FREE, clear, 0, 0));
 }
 
 #define CLUSTER_SHIFT 9 /* 512 slots, algorithms.md 4.9 */

@@ -20,18 +20,12 @@
 
 #include "base/mutant.h"
 
-static void set_flags(struct slot *slot, u32 set, u32 clear)
-{
-	slot->where |= slot_where(SLOT_FREE, set, 0, 0);
-	slot->where &= ~slot_where(SLOT_FREE, clear, 0, 0);
-}
-
 void swap_cache_add(struct swap *s, struct slot_id id, struct page_id page)
 {
 	struct slot *slot = slot_at(s, id);
 
 	slot_lock(s, id);
-	slot->where = slot_where(SLOT_FRAME, 0, 0, page.v);
+	where_set(slot, slot_where(SLOT_FRAME, 0, 0, page.v));
 	slot_unlock(s, id);
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, 1);
 }
@@ -42,16 +36,15 @@ enum swap_cache_verdict swap_cache_take(struct swap *s, struct slot_id id, struc
 	struct page_id page;
 
 	slot_lock(s, id);
-	if (where_kind(slot->where) != SLOT_FRAME) {
+	if (slot_kind(slot) != SLOT_FRAME) {
 		slot_unlock(s, id);
 		return SWAP_CACHE_GONE;
 	}
-	page.v = (u32)where_loc(slot->where);
+	page.v = (u32)slot_loc(slot);
 	*ret_page = page;
-	if (((where_flags(slot->where) & SLOT_BUSY) ||
-	     !page_isolate(page_at(&s->mm->pages, page))) &&
+	if (((slot_flags(slot) & SLOT_BUSY) || !page_isolate(page_at(&s->mm->pages, page))) &&
 	    !MUTANT(take_ignores_owner)) {
-		set_flags(slot, SLOT_STEAL, 0);
+		slot_set_flags(slot, SLOT_STEAL, 0);
 		slot_unlock(s, id);
 		return SWAP_CACHE_STEAL;
 	}
@@ -90,15 +83,15 @@ void swap_cache_end_steal(struct swap *s, struct slot_cache *cache, struct slot_
 	u32 flags;
 
 	slot_lock(s, id);
-	page.v = (u32)where_loc(slot->where);
-	flags = where_flags(slot->where);
-	set_flags(slot, 0, SLOT_STEAL);
+	page.v = (u32)slot_loc(slot);
+	flags = slot_flags(slot);
+	slot_set_flags(slot, 0, SLOT_STEAL);
 	/* Pageout failed and has put the page back: as if it had been there at first. */
 	if (!(flags & (SLOT_DEAD | SLOT_BUSY)) && !MUTANT(end_steal_ignores_list))
 		listed = page_isolate(page_at(&s->mm->pages, page));
 	if (!(flags & SLOT_DEAD || listed) || MUTANT(end_steal_ignores_note)) {
 		/* Pageout is not done with the frame: it frees everything. */
-		set_flags(slot, SLOT_DEAD, 0);
+		slot_set_flags(slot, SLOT_DEAD, 0);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg },
 			       MEMCG_STAT_SWAP_STALE_HANDOFF, 1);
 		slot_unlock(s, id);
@@ -118,10 +111,10 @@ void swap_cache_cancel_steal(struct swap *s, struct slot_cache *cache, struct sl
 	bool ours;
 
 	slot_lock(s, id);
-	page.v = (u32)where_loc(slot->where);
+	page.v = (u32)slot_loc(slot);
 	/* DEAD: pageout finished meanwhile and left the page to us. */
-	ours = where_flags(slot->where) & SLOT_DEAD && !MUTANT(cancel_steal_ignores_note);
-	set_flags(slot, 0, SLOT_STEAL | SLOT_DEAD);
+	ours = slot_flags(slot) & SLOT_DEAD && !MUTANT(cancel_steal_ignores_note);
+	slot_set_flags(slot, 0, SLOT_STEAL | SLOT_DEAD);
 	slot_unlock(s, id);
 	if (ours)
 		swap_cache_putback(s, cache, page, false);
@@ -134,17 +127,17 @@ bool swap_cache_begin_pageout(struct swap *s, struct slot_cache *cache, struct p
 	struct slot *slot = slot_at(s, id);
 
 	slot_lock(s, id);
-	quire_assert(where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == page.v);
-	if (where_flags(slot->where) & SLOT_DEAD) {
+	quire_assert(slot_kind(slot) == SLOT_FRAME && slot_loc(slot) == page.v);
+	if (slot_flags(slot) & SLOT_DEAD) {
 		/* Dropped between the isolation and now. */
-		set_flags(slot, 0, SLOT_DEAD);
+		slot_set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
 			       -1);
 		slot_free_unlock(s, cache, id);
 		swap_cache_free_page(s, NULL, page);
 		return false;
 	}
-	set_flags(slot, SLOT_BUSY, 0);
+	slot_set_flags(slot, SLOT_BUSY, 0);
 	slot_unlock(s, id);
 	*ret_slot = id;
 	return true;
@@ -158,18 +151,18 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
 	u32 flags;
 
 	slot_lock(s, id);
-	flags = where_flags(slot->where);
+	flags = slot_flags(slot);
 	quire_assert(flags & SLOT_BUSY);
-	set_flags(slot, 0, SLOT_BUSY);
+	slot_set_flags(slot, 0, SLOT_BUSY);
 	if (flags & SLOT_DEAD && !MUTANT(end_pageout_ignores_note)) {
-		set_flags(slot, 0, SLOT_DEAD);
+		slot_set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, o, MEMCG_STAT_SWAPCACHED, -1);
 		slot_free_unlock(s, cache, id);
 		return PAGEOUT_STALE;
 	}
 	if (flags & SLOT_STEAL && !MUTANT(end_pageout_ignores_steal)) {
 		/* The copying fault finds DEAD at its end and frees. */
-		set_flags(slot, SLOT_DEAD, 0);
+		slot_set_flags(slot, SLOT_DEAD, 0);
 		slot_unlock(s, id);
 		return PAGEOUT_STOLEN;
 	}
@@ -177,7 +170,7 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
 		slot_unlock(s, id);
 		return PAGEOUT_KEEP;
 	}
-	slot->where = slot_where(r->kind, r->flags, r->len, r->loc);
+	where_set(slot, slot_where(r->kind, r->flags, r->len, r->loc));
 	slot->hash_lo = r->hash_lo;
 	slot->hash_hi = r->hash_hi;
 	slot_unlock(s, id);
@@ -196,10 +189,10 @@ void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id
 	slot_lock(s, slot_id);
 	/* From the putback on the page is anybody's: look whether the slot still
 	 * names it, and whether a note was left while its flag was clear. */
-	if (where_kind(slot->where) == SLOT_FRAME && where_loc(slot->where) == id.v &&
-	    (where_flags(slot->where) & SLOT_DEAD) && !MUTANT(putback_ignores_slot_note) &&
+	if (slot_kind(slot) == SLOT_FRAME && slot_loc(slot) == id.v &&
+	    (slot_flags(slot) & SLOT_DEAD) && !MUTANT(putback_ignores_slot_note) &&
 	    page_isolate(page)) {
-		set_flags(slot, 0, SLOT_DEAD);
+		slot_set_flags(slot, 0, SLOT_DEAD);
 		memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED,
 			       -1);
 		slot_free_unlock(s, cache, slot_id);
@@ -215,8 +208,8 @@ void swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page)
 	struct slot *slot = slot_at(s, id);
 
 	slot_lock(s, id);
-	quire_assert(where_kind(slot->where) == SLOT_STORE);
-	set_flags(slot, SLOT_CACHED, 0);
+	quire_assert(slot_kind(slot) == SLOT_STORE);
+	slot_set_flags(slot, SLOT_CACHED, 0);
 	slot->shadow = page.v;
 	slot_unlock(s, id);
 	page_at(&s->mm->pages, page)->slot = id.v;
@@ -228,9 +221,9 @@ void swap_cache_forget_copy(struct swap *s, struct slot_id id)
 	struct slot *slot = slot_at(s, id);
 
 	slot_lock(s, id);
-	quire_assert(where_flags(slot->where) & SLOT_CACHED);
+	quire_assert(slot_flags(slot) & SLOT_CACHED);
 	s->ops->invalidate(s->ops->ctx, id, slot);
-	slot->where = slot_where(SLOT_FREE, 0, 0, 0);
+	where_set(slot, slot_where(SLOT_FREE, 0, 0, 0));
 	slot_unlock(s, id);
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);
 }
@@ -240,8 +233,8 @@ void swap_cache_reuse_copy(struct swap *s, struct slot_id id, u32 shadow)
 	struct slot *slot = slot_at(s, id);
 
 	slot_lock(s, id);
-	quire_assert(where_flags(slot->where) & SLOT_CACHED);
-	set_flags(slot, 0, SLOT_CACHED);
+	quire_assert(slot_flags(slot) & SLOT_CACHED);
+	slot_set_flags(slot, 0, SLOT_CACHED);
 	slot->shadow = shadow;
 	slot_unlock(s, id);
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, -1);

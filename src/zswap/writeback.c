@@ -35,7 +35,7 @@ static u32 isolate_victims(struct zswap *z, struct memcg_id memcg, u32 nr, struc
 
 		v[got].id = id;
 		/* Stable while listed: invalidate() unlists before it frees. */
-		v[got].where = slot_at(z->swap, id)->where;
+		v[got].where = where_of(slot_at(z->swap, id));
 		zswap_zlru_del(z, vec, id);
 		got++;
 	}
@@ -62,13 +62,12 @@ static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 	slot_lock(z->swap, v->id);
 	/* Listed again: the number was freed and given to another page, which may even
 	 * have got the same handle; that entry is for whoever takes it off the list. */
-	if (((where_kind(slot->where) == SLOT_ZSWAP &&
-	      where_loc(slot->where) == where_loc(v->where)) ||
+	if (((slot_kind(slot) == SLOT_ZSWAP && slot_loc(slot) == where_loc(v->where)) ||
 	     MUTANT(victim_not_verified)) &&
 	    (MUTANT(victim_listed_again) || off_the_list(z, slot)) &&
-	    !(where_flags(slot->where) & (SLOT_WB | SLOT_DEAD))) {
-		slot->where |= slot_where(SLOT_FREE, SLOT_WB, 0, 0);
-		v->where = slot->where;
+	    !(slot_flags(slot) & (SLOT_WB | SLOT_DEAD))) {
+		slot_set_flags(slot, SLOT_WB, 0);
+		v->where = where_of(slot);
 		v->objcg.v = slot->objcg;
 		zs_load(z->pool, (struct zs_handle){ (u32)where_loc(v->where) },
 			where_len(v->where), buf);
@@ -85,9 +84,9 @@ static void unclaim_victim(struct zswap *z, struct victim *v)
 	struct lruvec *vec;
 
 	slot_lock(z->swap, v->id);
-	slot->where &= ~slot_where(SLOT_FREE, SLOT_WB, 0, 0);
-	if (where_flags(slot->where) & SLOT_DEAD && !MUTANT(unclaim_ignores_note)) {
-		slot->where &= ~slot_where(SLOT_FREE, SLOT_DEAD, 0, 0);
+	slot_set_flags(slot, 0, SLOT_WB);
+	if (slot_flags(slot) & SLOT_DEAD && !MUTANT(unclaim_ignores_note)) {
+		slot_set_flags(slot, 0, SLOT_DEAD);
 		slot_free_unlock(z->swap, NULL, v->id);
 		return;
 	}
@@ -106,9 +105,9 @@ static bool finish_victim(struct zswap *z, struct victim *v, struct store_loc lo
 	u32 flags;
 
 	slot_lock(z->swap, v->id);
-	flags = where_flags(slot->where) & ~SLOT_WB;
+	flags = slot_flags(slot) & ~SLOT_WB;
 	if (flags & SLOT_DEAD && !MUTANT(writeback_ignores_note)) {
-		slot->where &= ~slot_where(SLOT_FREE, SLOT_WB | SLOT_DEAD, 0, 0);
+		slot_set_flags(slot, 0, SLOT_WB | SLOT_DEAD);
 		slot_free_unlock(z->swap, NULL, v->id);
 		zswap_backing(z)->ops->free(zswap_backing(z), loc, len);
 		return false;
@@ -117,7 +116,7 @@ static bool finish_victim(struct zswap *z, struct victim *v, struct store_loc lo
 	memcg_zswap_uncharge(z->tree, v->objcg, zs_charged_size(z->pool, len));
 	zswap_count_copy(z, v->objcg, SLOT_ZSWAP, len, -1);
 	zswap_count_copy(z, v->objcg, SLOT_STORE, len, 1);
-	slot->where = slot_where(SLOT_STORE, flags, len, loc.v);
+	where_set(slot, slot_where(SLOT_STORE, flags, len, loc.v));
 	slot_unlock(z->swap, v->id);
 	stat_add(&z->nr_written_back, 1);
 	memcg_stat_add(z->tree, v->objcg, MEMCG_STAT_ZSWPWB, 1);
@@ -219,8 +218,8 @@ static bool store_object_live(void *ctx, u32 owner, struct store_loc loc)
 	if (!xtable_valid(&z->swap->slots, owner))
 		return false;
 	slot_lock(z->swap, id);
-	live = where_kind(slot_at(z->swap, id)->where) == SLOT_STORE &&
-	       where_loc(slot_at(z->swap, id)->where) == loc.v;
+	live = slot_kind(slot_at(z->swap, id)) == SLOT_STORE &&
+	       slot_loc(slot_at(z->swap, id)) == loc.v;
 	slot_unlock(z->swap, id);
 	return live;
 }
@@ -233,11 +232,10 @@ static bool store_object_moved(void *ctx, u32 owner, struct store_loc from, stru
 	bool live;
 
 	slot_lock(z->swap, id);
-	live = (where_kind(slot->where) == SLOT_STORE && where_loc(slot->where) == from.v) ||
+	live = (slot_kind(slot) == SLOT_STORE && slot_loc(slot) == from.v) ||
 	       MUTANT(moved_not_verified);
 	if (live)
-		slot->where = slot_where(SLOT_STORE, where_flags(slot->where),
-					 where_len(slot->where), to.v);
+		where_set(slot, slot_where(SLOT_STORE, slot_flags(slot), slot_len(slot), to.v));
 	slot_unlock(z->swap, id);
 	return live;
 }

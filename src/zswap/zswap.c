@@ -67,14 +67,14 @@ static void invalidate(void *ctx, struct slot_id id, struct slot *slot)
 {
 	struct zswap *z = ctx;
 	struct objcg_id o = { slot->objcg };
-	enum slot_kind kind = where_kind(slot->where);
-	u32 len = where_len(slot->where);
+	enum slot_kind kind = slot_kind(slot);
+	u32 len = slot_len(slot);
 	struct lruvec *v;
 
 	zswap_count_copy(z, o, kind, len, -1);
 	if (kind == SLOT_STORE) {
-		zswap_backing(z)->ops->free(zswap_backing(z),
-					    (struct store_loc){ where_loc(slot->where) }, len);
+		zswap_backing(z)->ops->free(zswap_backing(z), (struct store_loc){ slot_loc(slot) },
+					    len);
 		return;
 	}
 	if (kind != SLOT_ZSWAP)
@@ -85,7 +85,7 @@ static void invalidate(void *ctx, struct slot_id id, struct slot *slot)
 	if (slot->zlru.prev != ZLRU_OFF)
 		zswap_zlru_del(z, v, id);
 	mutex_unlock(&v->zlru_lock);
-	zs_free(z->pool, (struct zs_handle){ (u32)where_loc(slot->where) }, len);
+	zs_free(z->pool, (struct zs_handle){ (u32)slot_loc(slot) }, len);
 	memcg_zswap_uncharge(z->tree, o, zs_charged_size(z->pool, len));
 }
 
@@ -93,8 +93,8 @@ void zswap_move_owner(struct zswap *z, struct slot_id id, struct objcg_id to)
 {
 	struct slot *slot = slot_at(z->swap, id);
 	struct objcg_id from = { slot->objcg };
-	enum slot_kind kind = where_kind(slot->where);
-	u32 len = where_len(slot->where);
+	enum slot_kind kind = slot_kind(slot);
+	u32 len = slot_len(slot);
 	struct lruvec *v;
 
 	zswap_count_copy(z, from, kind, len, -1);
@@ -216,9 +216,8 @@ void zswap_stored(struct zswap *z, struct slot_id id, struct objcg_id o,
 	 * may have run already.  Only an entry that is still ours is listed; not one
 	 * that a writeback has claimed, which took the number off the list in its
 	 * former life: that one lists it if the write fails. */
-	if ((where_kind(slot->where) == SLOT_ZSWAP && where_loc(slot->where) == r->loc &&
-	     slot->objcg == o.v &&
-	     (!(where_flags(slot->where) & SLOT_WB) || MUTANT(stored_while_claimed))) ||
+	if ((slot_kind(slot) == SLOT_ZSWAP && slot_loc(slot) == r->loc && slot->objcg == o.v &&
+	     (!(slot_flags(slot) & SLOT_WB) || MUTANT(stored_while_claimed))) ||
 	    MUTANT(stored_not_verified)) {
 		v = zswap_lock_zlru(z, o);
 		if (slot->zlru.prev == ZLRU_OFF)
@@ -257,17 +256,17 @@ int zswap_load(struct zswap *z, struct codec *codec, struct slot_id id, void *pa
 
 	slot_lock(z->swap, id);
 	copy = *slot;
-	len = where_len(copy.where);
+	len = slot_len(&copy);
 	if (MUTANT(load_without_lock))
 		slot_unlock(z->swap, id);
 	/* Copied out under the lock, which takes 0.2 us; decompressed without.
 	 * Writeback may move the object meanwhile, we do not care. */
-	if (where_kind(copy.where) == SLOT_ZSWAP)
-		zs_load(z->pool, (struct zs_handle){ (u32)where_loc(copy.where) }, len, codec->out);
+	if (slot_kind(&copy) == SLOT_ZSWAP)
+		zs_load(z->pool, (struct zs_handle){ (u32)slot_loc(&copy) }, len, codec->out);
 	if (!MUTANT(load_without_lock))
 		slot_unlock(z->swap, id);
 
-	switch (where_kind(copy.where)) {
+	switch (slot_kind(&copy)) {
 	case SLOT_FILLED:
 		page_fill(page, copy.hash_lo);
 		memcg_stat_add(z->tree, (struct objcg_id){ copy.objcg }, MEMCG_STAT_SWPIN_ZERO, 1);
@@ -293,7 +292,7 @@ bool zswap_store_place(struct zswap *z, struct slot_id id, struct store_loc *ret
 	u64 where;
 
 	slot_lock(z->swap, id);
-	where = slot->where;
+	where = where_of(slot);
 	slot_unlock(z->swap, id);
 	if (where_kind(where) != SLOT_STORE)
 		return false;

@@ -369,7 +369,7 @@ enum rig_state rig_state(struct rig *r, u32 page)
 	if (pte_type(pte) == PTE_PRESENT)
 		return RIG_MAPPED;
 	slot.v = pte_index(pte);
-	switch (where_kind(slot_at(&r->e->swap, slot)->where)) {
+	switch (slot_kind(slot_at(&r->e->swap, slot))) {
 	case SLOT_FRAME:
 		return RIG_FRAME;
 	case SLOT_STORE:

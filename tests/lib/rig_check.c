@@ -43,22 +43,22 @@ static void check_present(struct rig *r, u32 nr, struct page_id id, struct tally
 	n->present++;
 	if (!page->slot)
 		return;
-	quire_assert(where_kind(slot->where) == SLOT_STORE && slot->shadow == id.v);
-	quire_assert((where_flags(slot->where) & ~SLOT_RAW) == SLOT_CACHED);
-	quire_assert(fake_store_at(&r->store, where_loc(slot->where)));
+	quire_assert(slot_kind(slot) == SLOT_STORE && slot->shadow == id.v);
+	quire_assert((slot_flags(slot) & ~SLOT_RAW) == SLOT_CACHED);
+	quire_assert(fake_store_at(&r->store, slot_loc(slot)));
 	n->kept++;
 }
 
 static void check_stored(struct rig *r, u32 nr, struct slot_id id)
 {
 	const struct slot *slot = slot_at(&r->e->swap, id);
-	const struct fake_object *o = fake_store_at(&r->store, where_loc(slot->where));
+	const struct fake_object *o = fake_store_at(&r->store, slot_loc(slot));
 	u8 *bytes = r->task[0].codec.page;
 	int err;
 
-	quire_assert(o && o->owner == id.v && o->len == where_len(slot->where));
-	err = zswap_finish_read(&r->e->zswap, id, o->data, o->len,
-				where_flags(slot->where) & SLOT_RAW, bytes);
+	quire_assert(o && o->owner == id.v && o->len == slot_len(slot));
+	err = zswap_finish_read(&r->e->zswap, id, o->data, o->len, slot_flags(slot) & SLOT_RAW,
+				bytes);
 	quire_assert(!err);
 	check_bytes(r, nr, bytes);
 }
@@ -66,11 +66,11 @@ static void check_stored(struct rig *r, u32 nr, struct slot_id id)
 static void check_slot(struct rig *r, u32 nr, struct slot_id id, struct tally *n)
 {
 	const struct slot *slot = slot_at(&r->e->swap, id);
-	struct page_id page = { (u32)where_loc(slot->where) };
-	enum slot_kind kind = where_kind(slot->where);
+	struct page_id page = { (u32)slot_loc(slot) };
+	enum slot_kind kind = slot_kind(slot);
 	int err;
 
-	quire_assert(!(where_flags(slot->where) & ~SLOT_RAW)); /* nobody is busy, no note */
+	quire_assert(!(slot_flags(slot) & ~SLOT_RAW)); /* nobody is busy, no note */
 	quire_assert(!(fake_flags(&r->e->mm.pager, fake_addr(nr)) & FAKE_PRESENT));
 	if (kind == SLOT_FRAME) {
 		check_page(r, page, nr, true);
@@ -125,7 +125,7 @@ static void check_zlru(struct rig *r, u32 memcg)
 		const struct slot *slot = slot_at(&r->e->swap, (struct slot_id){ i });
 		struct objcg_id o = { slot->objcg };
 
-		quire_assert(where_kind(slot->where) == SLOT_ZSWAP && slot->zlru.prev == prev);
+		quire_assert(slot_kind(slot) == SLOT_ZSWAP && slot->zlru.prev == prev);
 		quire_assert(objcg_lists(r->e->tree, o).v == memcg);
 		prev = i;
 		nr++;

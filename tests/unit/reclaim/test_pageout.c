@@ -36,7 +36,7 @@ TEST(word)
 {
 	in_frames(0, true, RIG_FILLED, 4);
 	ASSERT_EQ(rig_pageout(r, 0, 4), 4u);
-	ASSERT_EQ(where_kind(slot_of(0)->where), SLOT_FILLED);
+	ASSERT_EQ(slot_kind(slot_of(0)), SLOT_FILLED);
 	ASSERT_EQ(zspool_nr_objects(r->e->zswap.pool), 0u);
 	ASSERT_EQ(memcg_usage(r->e->tree, r->p, COUNTER_MEMORY), 0u);
 	ASSERT_EQ(rig_stat(r, MEMCG_STAT_SWPOUT_ZERO), 4u);
@@ -47,7 +47,7 @@ TEST(compressed)
 {
 	in_frames(0, true, RIG_TEXT, 4);
 	ASSERT_EQ(rig_pageout(r, 0, 4), 4u);
-	ASSERT_EQ(where_kind(slot_of(3)->where), SLOT_ZSWAP);
+	ASSERT_EQ(slot_kind(slot_of(3)), SLOT_ZSWAP);
 	ASSERT_EQ(rig_stat(r, MEMCG_STAT_ZSWPOUT), 4u);
 	ASSERT_LT(memcg_usage(r->e->tree, r->p, COUNTER_MEMORY), 4u);
 	ASSERT_EQ(stat_read(&r->e->zswap.nr_stored), 4u);
@@ -58,9 +58,9 @@ TEST(incompressible_goes_to_the_store_as_it_is)
 {
 	in_frames(0, true, RIG_NOISE, 4);
 	ASSERT_EQ(rig_pageout(r, 0, 4), 4u);
-	ASSERT_EQ(where_kind(slot_of(0)->where), SLOT_STORE);
-	ASSERT_TRUE(where_flags(slot_of(0)->where) & SLOT_RAW);
-	ASSERT_EQ(where_len(slot_of(0)->where), PAGE_SIZE);
+	ASSERT_EQ(slot_kind(slot_of(0)), SLOT_STORE);
+	ASSERT_TRUE(slot_flags(slot_of(0)) & SLOT_RAW);
+	ASSERT_EQ(slot_len(slot_of(0)), PAGE_SIZE);
 	ASSERT_EQ(rig_stat(r, MEMCG_STAT_INCOMPRESSIBLE), 4u);
 	ASSERT_EQ(stat_read(&r->e->zswap.nr_reject_compress), 4u);
 	ASSERT_EQ(rig_stat(r, MEMCG_STAT_PSWPOUT), 4u);
@@ -82,9 +82,9 @@ TEST(pool_full_goes_to_the_store_compressed)
 	in_frames(0, true, RIG_TEXT, 4);
 	memcg_set_max(r->e->tree, r->p, COUNTER_ZSWAP, 0);
 	ASSERT_EQ(rig_pageout(r, 0, 4), 4u);
-	ASSERT_EQ(where_kind(slot_of(0)->where), SLOT_STORE);
-	ASSERT_FALSE(where_flags(slot_of(0)->where) & SLOT_RAW);
-	ASSERT_LT(where_len(slot_of(0)->where), (u32)PAGE_SIZE);
+	ASSERT_EQ(slot_kind(slot_of(0)), SLOT_STORE);
+	ASSERT_FALSE(slot_flags(slot_of(0)) & SLOT_RAW);
+	ASSERT_LT(slot_len(slot_of(0)), (u32)PAGE_SIZE);
 	ASSERT_EQ(stat_read(&r->e->zswap.nr_reject_limit), 4u);
 	finish(4);
 }

@@ -20,7 +20,7 @@ static struct slot_id begin(struct page_id *ret_page)
 
 	ASSERT_EQ(lru_isolate_tail(&r->e->lru, r->c, LRU_LAUNDRY, 1, ret_page), 1u);
 	ASSERT_TRUE(swap_cache_begin_pageout(&r->e->swap, NULL, *ret_page, &id));
-	ASSERT_TRUE(where_flags(slot_at(&r->e->swap, id)->where) & SLOT_BUSY);
+	ASSERT_TRUE(slot_flags(slot_at(&r->e->swap, id)) & SLOT_BUSY);
 	return id;
 }
 
@@ -66,7 +66,7 @@ TEST(pageout_done)
 	setup();
 	id = begin(&page);
 	ASSERT_EQ(end(id, SLOT_FILLED), PAGEOUT_DONE);
-	ASSERT_EQ(where_kind(slot_of(0)->where), SLOT_FILLED);
+	ASSERT_EQ(slot_kind(slot_of(0)), SLOT_FILLED);
 	ASSERT_EQ(slot_of(0)->hash_lo, 42u);
 	swap_cache_free_page(&r->e->swap, NULL, page);
 	memcg_stat_add(r->e->tree, r->objcg, MEMCG_STAT_FILLED, 1); /* as zswap_store() */
