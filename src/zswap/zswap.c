@@ -250,34 +250,37 @@ static int verify(struct zswap *z, const void *page, u64 lo, u64 hi)
 
 int zswap_load(struct zswap *z, struct codec *codec, struct slot_id id, void *page)
 {
-	struct slot *slot = slot_at(z->swap, id);
-	struct slot copy;
-	u32 len;
+	const struct slot *slot = slot_at(z->swap, id);
+	struct objcg_id o;
+	u64 where, lo, hi;
 
 	slot_lock(z->swap, id);
-	copy = *slot;
-	len = slot_len(&copy);
+	where = where_of(slot);
+	lo = slot->hash_lo;
+	hi = slot->hash_hi;
+	o.v = slot->objcg;
 	if (MUTANT(load_without_lock))
 		slot_unlock(z->swap, id);
 	/* Copied out under the lock, which takes 0.2 us; decompressed without.
 	 * Writeback may move the object meanwhile, we do not care. */
-	if (slot_kind(&copy) == SLOT_ZSWAP)
-		zs_load(z->pool, (struct zs_handle){ (u32)slot_loc(&copy) }, len, codec->out);
+	if (where_kind(where) == SLOT_ZSWAP)
+		zs_load(z->pool, (struct zs_handle){ (u32)where_loc(where) }, where_len(where),
+			codec->out);
 	if (!MUTANT(load_without_lock))
 		slot_unlock(z->swap, id);
 
-	switch (slot_kind(&copy)) {
+	switch (where_kind(where)) {
 	case SLOT_FILLED:
-		page_fill(page, copy.hash_lo);
-		memcg_stat_add(z->tree, (struct objcg_id){ copy.objcg }, MEMCG_STAT_SWPIN_ZERO, 1);
+		page_fill(page, lo);
+		memcg_stat_add(z->tree, o, MEMCG_STAT_SWPIN_ZERO, 1);
 		return 0;
 	case SLOT_ZSWAP:
-		if (codec_decompress(codec->out, len, page)) {
+		if (codec_decompress(codec->out, where_len(where), page)) {
 			stat_add(&z->nr_hash_mismatch, 1);
 			return -EIO;
 		}
-		memcg_stat_add(z->tree, (struct objcg_id){ copy.objcg }, MEMCG_STAT_ZSWPIN, 1);
-		return verify(z, page, copy.hash_lo, copy.hash_hi);
+		memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWPIN, 1);
+		return verify(z, page, lo, hi);
 	case SLOT_STORE:
 		return -EAGAIN;
 	default:
