@@ -45,19 +45,6 @@ static void uncount_bytes(struct meta *meta, size_t bytes)
 		stat_sub(&meta->bytes, bytes);
 }
 
-/*
- * Zero an object.  Word by word and atomically, because somebody may look at
- * the object that was here before (type-stable tables).
- */
-static void zero_words(void *p, u32 bytes)
-{
-	u64 *word = p;
-	u32 i;
-
-	for (i = 0; i < bytes / sizeof(*word); i++)
-		__atomic_store_n(&word[i], 0, __ATOMIC_RELAXED);
-}
-
 /* ---- xtable ------------------------------------------------------------------ */
 
 /* Index 0 has a place too, it is only never handed out. */
@@ -165,9 +152,10 @@ u32 xtable_alloc_batch(struct xtable *t, enum xtable_mode mode, u32 *ret, u32 nr
 	nr = min_of(nr, nr_at_hand(t));
 	for (; got < nr; got++) {
 		ret[got] = take(t, &used);
-		/* Memory fresh from the OS is zero already. */
+		/* Memory fresh from the OS is zero already.  Somebody may still look at
+		 * the object that was here before (type-stable tables). */
 		if (used)
-			zero_words(xtable_at(t, ret[got]), t->elem_size);
+			sync_zero_words(xtable_at(t, ret[got]), t->elem_size);
 	}
 	mutex_unlock(&t->lock);
 	stat_add(&t->nr_live, got);

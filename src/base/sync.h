@@ -136,6 +136,29 @@ static inline void sync_read_barrier(void)
 #endif
 }
 
+/*
+ * Records that are read without their lock, by readers who look afterwards whether they
+ * have changed meanwhile (a sequence count, a state): each aligned word is whole, no more.
+ */
+typedef u64 __attribute__((may_alias)) sync_word;
+static inline u64 sync_read_word(const u64 *word)
+{
+	return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+static inline void sync_read_words(void *to, const void *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / sizeof(u64); i++)
+		((sync_word *)to)[i] = __atomic_load_n((const sync_word *)from + i,
+						       __ATOMIC_RELAXED);
+}
+static inline void sync_zero_words(void *p, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / sizeof(u64); i++)
+		__atomic_store_n((sync_word *)p + i, 0, __ATOMIC_RELAXED);
+}
+/* They may overlap, as for memmove(). */
+void sync_move_words(void *to, const void *from, size_t bytes);
+
 /* Read one byte for the sake of reading it: the page is in memory afterwards. */
 static inline void sync_touch(const char *byte)
 {

@@ -174,7 +174,8 @@ u32 segment_alloc(struct memcg_tree *t, enum seg_area a)
 		if (!t->seg->shared)
 			count_bytes(t->seg, record_size[a]);
 	}
-	memset(t->seg->area[a] + i * record_size[a], 0, record_size[a]);
+	/* Walkers may still look at the record that was here before. */
+	sync_zero_words(t->seg->area[a] + i * record_size[a], record_size[a]);
 	return i;
 }
 

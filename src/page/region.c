@@ -47,7 +47,7 @@ static u32 lower_bound(const struct region_table *t, u32 nr, u64 addr)
 	while (lo < hi) {
 		u32 mid = lo + (hi - lo) / 2;
 
-		if (t->array[mid].end <= addr)
+		if (sync_read_word(&t->array[mid].end) <= addr)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -70,7 +70,7 @@ bool region_next(const struct region_table *t, u64 addr, struct region *ret)
 		i = lower_bound(t, min_of(nr, REGION_MAX), addr);
 		found = i < nr;
 		if (found)
-			*ret = t->array[i];
+			sync_read_words(ret, &t->array[i], sizeof(*ret));
 		/* Pairs with the xchg in write_begin(): an unchanged count means the
 		 * copy above saw no writer. */
 		sync_read_barrier();
@@ -124,12 +124,18 @@ int region_reserve(struct region_table *t, u32 more)
 	return err;
 }
 
+/* All writes to the array: region_next() may be reading it. */
+static void set_at(struct region_table *t, u32 i, const struct region *r)
+{
+	sync_move_words(&t->array[i], r, sizeof(*r));
+}
+
 static void insert_at(struct region_table *t, u32 i, const struct region *r)
 {
 	u32 nr = atomic32_peek(&t->nr);
 
-	memmove(&t->array[i + 1], &t->array[i], (nr - i) * sizeof(*r));
-	t->array[i] = *r;
+	sync_move_words(&t->array[i + 1], &t->array[i], (nr - i) * sizeof(*r));
+	set_at(t, i, r);
 	atomic32_store(&t->nr, nr + 1);
 }
 
@@ -137,7 +143,7 @@ static void remove_at(struct region_table *t, u32 i)
 {
 	u32 nr = atomic32_peek(&t->nr);
 
-	memmove(&t->array[i], &t->array[i + 1], (nr - i - 1) * sizeof(struct region));
+	sync_move_words(&t->array[i], &t->array[i + 1], (nr - i - 1) * sizeof(struct region));
 	atomic32_store(&t->nr, nr - 1);
 }
 
@@ -150,9 +156,12 @@ static bool mergeable(const struct region *a, const struct region *b)
 /* Merge element i with its successor when they are alike. */
 static void try_merge(struct region_table *t, u32 i)
 {
-	if (i + 1 >= atomic32_peek(&t->nr) || !mergeable(&t->array[i], &t->array[i + 1]))
+	struct region both = t->array[i];
+
+	if (i + 1 >= atomic32_peek(&t->nr) || !mergeable(&both, &t->array[i + 1]))
 		return;
-	t->array[i].end = t->array[i + 1].end;
+	both.end = t->array[i + 1].end;
+	set_at(t, i, &both);
 	remove_at(t, i + 1);
 }
 
@@ -206,13 +215,13 @@ static u32 splits_at(const struct region_table *t, u64 at)
 static void split_at(struct region_table *t, u64 at)
 {
 	u32 i = lower_bound(t, atomic32_peek(&t->nr), at);
-	struct region upper;
+	struct region lower, upper;
 
 	if (i >= atomic32_peek(&t->nr) || t->array[i].start >= at)
 		return;
-	upper = t->array[i];
-	upper.start = at;
-	t->array[i].end = at;
+	lower = upper = t->array[i];
+	upper.start = lower.end = at;
+	set_at(t, i, &lower);
 	insert_at(t, i + 1, &upper);
 }
 
@@ -255,11 +264,14 @@ static void change_parts(struct region_table *t, u64 start, u64 end, u16 set, u1
 	split_at(t, end);
 	first = lower_bound(t, atomic32_peek(&t->nr), start);
 	for (i = first; i < atomic32_peek(&t->nr) && t->array[i].start < end; i++) {
-		count_locked(t, &t->array[i], -1);
-		t->array[i].flags = (u16)((t->array[i].flags | set) & ~clear);
+		struct region r = t->array[i];
+
+		count_locked(t, &r, -1);
+		r.flags = (u16)((r.flags | set) & ~clear);
 		if (o.v)
-			t->array[i].objcg = o;
-		count_locked(t, &t->array[i], 1);
+			r.objcg = o;
+		count_locked(t, &r, 1);
+		set_at(t, i, &r);
 	}
 	/* Downwards, so that indices stay valid while elements vanish. */
 	while (i-- > first)
