@@ -49,6 +49,7 @@ struct waiter {
 struct fake {
 	struct mutex lock;
 	struct event posted[PAGER_MAX_QUEUES];
+	struct atomic32 stopped;
 	/* (lock) */
 	u8 flags[FAKE_PAGES]; /* enum fake_page_flag */
 	u8 registered[FAKE_PAGES]; /* queue + 1, 0 no */
@@ -62,16 +63,20 @@ struct fake {
 
 /* ---- steps --------------------------------------------------------------- */
 
-static struct fake *step_begin(struct pager *p)
+static struct fake *hold(struct pager *p)
 {
 	struct fake *f = p->priv;
 
-#ifdef QUIRE_EXPLORE
-	sync_point(f);
-#else
+#ifndef QUIRE_EXPLORE
 	mutex_lock(&f->lock);
 #endif
 	return f;
+}
+
+static struct fake *step_begin(struct pager *p)
+{
+	sync_point(p->priv);
+	return hold(p);
 }
 
 static void step_end(struct fake *f)
@@ -305,12 +310,27 @@ void fake_set(struct pager *p, u64 addr, u32 nr, u32 set, u32 clear)
 	ring(f, mask);
 }
 
-u32 fake_flags(struct pager *p, u64 addr)
+u8 *fake_hold(struct pager *p, u64 addr, u32 *ret_flags)
 {
-	struct fake *f = p->priv;
+	struct fake *f = hold(p);
 
 	quire_assert(page_at(addr) < FAKE_PAGES);
-	return f->flags[page_at(addr)];
+	*ret_flags = f->flags[page_at(addr)];
+	return fake_content(p, addr);
+}
+
+void fake_let_go(struct pager *p)
+{
+	step_end(p->priv);
+}
+
+u32 fake_flags(struct pager *p, u64 addr)
+{
+	u32 flags;
+
+	(void)fake_hold(p, addr, &flags);
+	fake_let_go(p);
+	return flags;
 }
 
 u8 *fake_content(struct pager *p, u64 addr)
@@ -327,6 +347,15 @@ bool fake_frame_full(struct pager *p, const void *frame)
 	u32 n = frame_at(f, frame);
 
 	return n < FAKE_FRAMES && frame_full(f, n);
+}
+
+void fake_stop(struct pager *p, bool stop)
+{
+	struct fake *f = p->priv;
+
+	atomic32_poke(&f->stopped, stop);
+	for (u32 q = 0; q < PAGER_MAX_QUEUES && stop; q++)
+		event_signal(&f->posted[q]);
 }
 
 u32 fake_nr_waiting(struct pager *p)
@@ -758,7 +787,8 @@ static int fake_faults(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr, u
 			return (int)n;
 		}
 		stat_add(&p->nr_fault_sleeps, 1);
-		if (!timeout_ns || event_wait(&f->posted[q], seq, timeout_ns))
+		if (!timeout_ns || atomic32_peek(&f->stopped) ||
+		    event_wait(&f->posted[q], seq, timeout_ns))
 			return 0;
 	}
 }

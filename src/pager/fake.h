@@ -58,6 +58,12 @@ u64 fake_load(struct pager *p, u64 addr);
 void fake_store(struct pager *p, u64 addr, u64 value);
 /* Returns the value before. */
 u64 fake_fetch_add(struct pager *p, u64 addr, u64 n);
+/*
+ * The bytes of a page and its flags, whether or not it is there; no page comes or goes
+ * up to fake_let_go().  In the explorer: up to the next scheduling point.
+ */
+u8 *fake_hold(struct pager *p, u64 addr, u32 *ret_flags);
+void fake_let_go(struct pager *p);
 /* madvise(MADV_DONTNEED) by the program, behind the engine's back. */
 void fake_forget(struct pager *p, u64 addr, u32 nr);
 
@@ -66,9 +72,11 @@ void fake_forget(struct pager *p, u64 addr, u32 nr);
 /* Unmapping loses the page and its registration, as munmap(2). */
 void fake_set(struct pager *p, u64 addr, u32 nr, u32 set, u32 clear);
 u32 fake_flags(struct pager *p, u64 addr);
-/* The bytes of a page whether or not it is there. */
+/* The same bytes; for when all is at rest. */
 u8 *fake_content(struct pager *p, u64 addr);
 bool fake_frame_full(struct pager *p, const void *frame);
+/* faults() sleeps no more: its threads shall end (true), or it does again. */
+void fake_stop(struct pager *p, bool stop);
 /* Threads that sleep in fake_access() and their like, on all queues. */
 u32 fake_nr_waiting(struct pager *p);
 

@@ -69,7 +69,7 @@ static int fake_get(struct store *s, struct store_get *get)
 	int err;
 
 	mutex_lock(&f->lock);
-	err = f->get_error;
+	err = (int)atomic32_peek(&f->get_error);
 	get->next = NULL;
 	while (*at)
 		at = &(*at)->next;

@@ -28,7 +28,7 @@ struct fake_store {
 	struct store_get *pending; /* (lock) oldest first */
 	u64 next_loc; /* (lock) */
 	int put_error; /* what put() says instead of working; 0: it works */
-	int get_error;
+	struct atomic32 get_error; /* the same for get(), also set while others run */
 	int read_error; /* how reads end */
 	u32 nr_room; /* objects that fit before -ENOSPC */
 	struct fake_object object[FAKE_STORE_OBJECTS];

@@ -168,7 +168,6 @@ static enum fault_result fault_by(struct rig *r, u32 t, u32 page, u32 flags)
 	res = fault_serve(&r->e->fault, &r->task[t], page / RIG_QUEUE_PAGES, fake_addr(page), flags,
 			  &over);
 	gate_leave(&r->e->fault_gate);
-	r->nr_no_memory += res == FAULT_NO_MEMORY;
 	return res;
 }
 
@@ -177,35 +176,49 @@ enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
 	return fault_by(r, t, page, 0);
 }
 
-/* May the program go on? */
-static bool may_touch(struct rig *r, u32 page, bool write)
-{
-	u32 flags = fake_flags(&r->e->mm.pager, fake_addr(page));
-
-	quire_assert(!(flags & FAKE_POISONED));
-	return flags & FAKE_PRESENT && !(write && flags & FAKE_PROTECTED);
-}
-
-/* Until the page is there; the caller touches it before the next scheduling point. */
-static u8 *fault_in(struct rig *r, u32 t, u32 page, bool write)
+/* NULL, and why. */
+static u8 *try_hold(struct rig *r, u32 page, bool write, u32 *ret_flags)
 {
 	struct pager *p = &r->e->mm.pager;
+	u8 *bytes = fake_hold(p, fake_addr(page), ret_flags);
+
+	quire_assert(!(*ret_flags & FAKE_POISONED));
+	if (*ret_flags & FAKE_PRESENT && !(write && *ret_flags & FAKE_PROTECTED))
+		return bytes;
+	fake_let_go(p);
+	return NULL;
+}
+
+u8 *rig_hold(struct rig *r, u32 page, bool write)
+{
+	u32 flags;
+
+	return try_hold(r, page, write, &flags);
+}
+
+/* Until the page is there, and in our hands. */
+static u8 *fault_in(struct rig *r, u32 t, u32 page, bool write)
+{
 	struct pte *pte;
+	u32 flags;
+	u8 *bytes = try_hold(r, page, write, &flags);
 
-	while (!may_touch(r, page, write)) {
-		bool wp = fake_flags(p, fake_addr(page)) & FAKE_PRESENT;
-
-		(void)fault_by(r, t, page, (write ? FAULT_WRITE : 0) | (wp ? FAULT_WP : 0));
+	while (!bytes) {
+		(void)fault_by(r, t, page,
+			       (write ? FAULT_WRITE : 0) | (flags & FAKE_PRESENT ? FAULT_WP : 0));
 		/* As populate.c: the lock comes back when the read is done. */
 		pte = rig_pte(r, page);
 		if (pte && pte_peek(pte) & PTE_IO && !fake_store_complete(&r->store)) {
 			pte_lock(pte);
 			pte_unlock(pte);
 		}
-		if (!may_touch(r, page, write))
-			sync_relax();
+		bytes = try_hold(r, page, write, &flags);
+		if (bytes)
+			break;
+		sync_relax();
+		bytes = try_hold(r, page, write, &flags);
 	}
-	return fake_content(p, fake_addr(page));
+	return bytes;
 }
 
 void rig_read(struct rig *r, u32 t, u32 page)
@@ -215,12 +228,14 @@ void rig_read(struct rig *r, u32 t, u32 page)
 
 	rig_content(want, r->want[page].fill, r->want[page].seed);
 	quire_assert(!memcmp(bytes, want, PAGE_SIZE));
+	fake_let_go(&r->e->mm.pager);
 }
 
 void rig_write(struct rig *r, u32 t, u32 page, enum rig_fill fill, u32 seed)
 {
 	rig_content(fault_in(r, t, page, true), fill, seed);
 	r->want[page] = (struct rig_content){ fill, seed };
+	fake_let_go(&r->e->mm.pager);
 }
 
 u32 rig_unmap(struct rig *r, u32 t, u32 nr)
@@ -253,6 +268,15 @@ long rig_writeback(struct rig *r, u32 t, u32 nr)
 	return n;
 }
 
+void rig_forget(struct rig *r, u32 page, u32 nr)
+{
+	u32 flags;
+
+	(void)fake_hold(&r->e->mm.pager, fake_addr(page), &flags);
+	memset(&r->want[page], 0, nr * sizeof(r->want[0]));
+	fake_let_go(&r->e->mm.pager);
+}
+
 void rig_zap(struct rig *r, u32 t, u32 page, u32 nr)
 {
 	struct fault *f = &r->e->fault;
@@ -261,7 +285,7 @@ void rig_zap(struct rig *r, u32 t, u32 page, u32 nr)
 	zap_begin(f, start, end);
 	fake_forget(&r->e->mm.pager, start, nr);
 	zap_forget(f, &r->task[t], start, end, false);
-	memset(&r->want[page], 0, nr * sizeof(r->want[0]));
+	rig_forget(r, page, nr);
 	zap_finish(f, start, end);
 }
 
@@ -345,11 +369,15 @@ void rig_stop_threads(struct rig *r)
 {
 	atomic32_store(&r->e->reclaim.stop, 1);
 	event_signal(&r->store.posted);
+	fake_stop(&r->e->mm.pager, true);
 	for (u32 q = 0; q < RIG_QUEUES; q++) {
 		thread_join(&r->e->fault_thread[q].task.thread);
 		rig_drain_task(r, &r->e->fault_thread[q].task);
 	}
 	thread_join(&r->io.thread);
+	while (fake_store_complete(&r->store))
+		;
+	fake_stop(&r->e->mm.pager, false);
 	atomic32_store(&r->e->reclaim.stop, 0);
 }
 

@@ -46,7 +46,6 @@ struct rig {
 	u8 *buf; /* work memory of the tasks */
 	struct fake_store store;
 	struct rig_content want[RIG_PAGES];
-	u32 nr_no_memory; /* faults refused */
 	u64 foreign_memory, foreign_swap; /* what other members have charged below /p */
 };
 
@@ -66,18 +65,21 @@ enum fault_result rig_fault(struct rig *r, u32 t, u32 page);
 /* The program reads / writes a page, faulting until it is there (I/O included). */
 void rig_read(struct rig *r, u32 t, u32 page);
 void rig_write(struct rig *r, u32 t, u32 page, enum rig_fill fill, u32 seed);
+/* A page that is there, in the program's hands up to fake_let_go(); NULL: it is not. */
+u8 *rig_hold(struct rig *r, u32 page, bool write);
 /* Stage one and two on up to nr pages of c; pages moved. */
 u32 rig_unmap(struct rig *r, u32 t, u32 nr);
 u32 rig_pageout(struct rig *r, u32 t, u32 nr);
 long rig_writeback(struct rig *r, u32 t, u32 nr);
 /* madvise(MADV_DONTNEED) as the request thread does it. */
 void rig_zap(struct rig *r, u32 t, u32 page, u32 nr);
+/* What the pages hold is of no account: the program has given them up. */
+void rig_forget(struct rig *r, u32 page, u32 nr);
 /* Give back what a task has bought ahead. */
 void rig_drain(struct rig *r, u32 t);
 void rig_drain_task(struct rig *r, struct task *t);
 /* The engine's own: fault threads, and one that completes reads. */
 void rig_start_threads(struct rig *r);
-/* Fault threads look once a second whether they shall end. */
 void rig_stop_threads(struct rig *r);
 /* Pages [first, first + nr) are written and brought to a state, by task 0; to the
  * store only where their group has nothing older in the pool. */

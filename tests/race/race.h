@@ -8,8 +8,11 @@
  * which it must fail: with QUIRE_MUTANTS set in the environment that is what is
  * tried, one line each for dev/mutants.
  *
+ * Built without QUIRE_EXPLORE the same bodies are real threads (race_threads.h).  So a
+ * body has a task of its own (rig.h), and touches memory of the program by rig_hold().
+ *
  * A longer search at random: QUIRE_RACE_RUNS=1000000 QUIRE_RACE_SEED=2 in the
- * environment.  A failure prints its schedule; explore_replay() tells it.
+ * environment.  A failure prints its schedule, which --replay tells.
  */
 #ifndef QUIRE_TESTS_RACE_H
 #define QUIRE_TESTS_RACE_H
@@ -17,17 +20,15 @@
 #include "base/os.h"
 #include "base/sync_explore.h"
 #include "lib/rig.h"
-#include "lib/snapshot.h"
 #include "lib/test.h"
 
 #define RACE_MUTANTS 8
-/* A mutant that survives so many schedules is not caught. */
-#define RACE_MUTANT_RUNS 300000
 
 struct race {
 	const char *name;
 	void (*setup)(void); /* on a fresh rig; no schedule yet */
 	void (*body[EXPLORE_MAX_THREADS])(void *ctx);
+	void (*stop)(void); /* real threads: ends those that setup has started */
 	void (*check)(void); /* before rig_check(); may be NULL */
 	u32 preemptions; /* all schedules with so many... */
 	u32 random; /* ... or this many random ones */
@@ -36,8 +37,7 @@ struct race {
 };
 
 static struct rig *rig;
-static const struct race *race_now;
-static struct explore_result race_result;
+static u32 race_nr_scenarios; /* of this program */
 
 static void race_make(void)
 {
@@ -56,22 +56,6 @@ static void race_make(void)
 	rig_check(rig);
 }
 
-static void race_setup(void *ctx)
-{
-	(void)ctx;
-	snapshot_restore();
-	if (race_now->setup)
-		race_now->setup();
-}
-
-static void race_check(void *ctx)
-{
-	(void)ctx;
-	if (race_now->check)
-		race_now->check();
-	rig_check(rig);
-}
-
 static u64 race_number(const char *name, u64 otherwise)
 {
 	const char *text = getenv(name);
@@ -79,66 +63,28 @@ static u64 race_number(const char *name, u64 otherwise)
 	return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-static bool race_explore(const struct race *r, enum mutant mutant)
+static u32 race_nr_bodies(const struct race *r)
 {
-	struct explore_scenario s = { .name = r->name, .setup = race_setup, .check = race_check };
-	struct explore_opts opts = {
-		.mode = r->random ? EXPLORE_PCT : EXPLORE_ALL,
-		.preemptions = r->preemptions,
-		.max_runs = r->random ? race_number("QUIRE_RACE_RUNS", r->random) :
-			    mutant    ? RACE_MUTANT_RUNS :
-					0,
-		.seed = race_number("QUIRE_RACE_SEED", 1),
-		.depth = r->depth,
-		.mutant = mutant,
-		.quiet = mutant,
-	};
+	u32 nr = 0;
 
-	if (!rig)
-		snapshot_take(race_make);
-	while (r->body[s.nr_bodies]) {
-		s.body[s.nr_bodies] = r->body[s.nr_bodies];
-		s.nr_bodies++;
-	}
-	race_now = r;
-	return explore_run(&s, &opts, &race_result);
+	while (r->body[nr])
+		nr++;
+	return nr;
 }
 
-#define RACE_MUTANT_NAME(name) #name,
-static const char *const race_mutant_name[] = { "none", MUTANT_LIST(RACE_MUTANT_NAME) };
-
-static void race_mutants(const struct race *r)
-{
-	for (u32 i = 0; i < RACE_MUTANTS && r->mutants[i]; i++) {
-		bool missed = race_explore(r, r->mutants[i]);
-
-		printf("mutant %s %s %s %llu %s\n", race_mutant_name[r->mutants[i]], r->name,
-		       missed ? "MISSED" : "caught", (unsigned long long)race_result.nr_runs,
-		       missed ? "-" : race_result.message);
-	}
-}
-
-static void race_run(const struct race *r)
-{
-	u64 since = os_now_ns();
-
-	if (getenv("QUIRE_MUTANTS")) {
-		race_mutants(r);
-		return;
-	}
-	if (!race_explore(r, MUTANT_NONE)) {
-		printf("# replay: %s\n", race_result.schedule);
-		FAIL("%s", race_result.message);
-	}
-	ASSERT_TRUE(race_result.complete || r->random);
-	printf("# %s: %llu schedules, up to %u points, %u pages, %llu ms\n", r->name,
-	       (unsigned long long)race_result.nr_runs, race_result.max_points, snapshot_nr_dirty(),
-	       (unsigned long long)(os_now_ns() - since) / NSEC_PER_MSEC);
-}
+#ifdef QUIRE_EXPLORE
+#include "race_explore.h"
+#else
+#include "race_threads.h"
+#endif
 
 /* RACE(name, .setup = ..., .body = { ... }, ...) */
 #define RACE(id, ...)                                                                              \
 	static const struct race race_##id = { .name = #id, __VA_ARGS__ };                         \
+	__attribute__((constructor)) static void race_count_##id(void)                             \
+	{                                                                                          \
+		race_nr_scenarios++;                                                               \
+	}                                                                                          \
 	TEST(id)                                                                                   \
 	{                                                                                          \
 		race_run(&race_##id);                                                              \

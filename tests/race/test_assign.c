@@ -5,6 +5,7 @@
  * races.md 1.3, the switcher: the owner of a page changes by who has it off every
  * list (K2), and then both lists and charge follow (K1, I2).  At the end each page
  * and slot names who pays for its region.
+ * tsan
  */
 #include <errno.h>
 

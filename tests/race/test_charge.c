@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_charge.c - counters, limits and stocks under concurrent charges.
+ * tsan
  */
 #include "race.h"
 

@@ -4,6 +4,7 @@
  *
  * Too much for every schedule; what is found here gets a small scenario of its
  * own in another file.
+ * tsan
  */
 #include "race.h"
 
@@ -12,14 +13,20 @@
 /* The program: its page in place and right, then written anew. */
 static void use_page(u32 page, u32 seed)
 {
-	static u8 want[PAGE_SIZE] __attribute__((aligned(8)));
-	u8 *bytes = fake_access(&rig->e->mm.pager, fake_addr(page), true);
+	struct pager *p = &rig->e->mm.pager;
+	u8 want[PAGE_SIZE] __attribute__((aligned(8)));
+	u8 *bytes;
 
-	quire_assert(bytes); /* SIGBUS */
+	do {
+		bytes = fake_access(p, fake_addr(page), true);
+		quire_assert(bytes); /* SIGBUS */
+		/* Gone again, on real threads. */
+	} while (!rig_hold(rig, page, true));
 	rig_content(want, rig->want[page].fill, rig->want[page].seed);
 	quire_assert(!memcmp(bytes, want, PAGE_SIZE));
 	rig->want[page] = (struct rig_content){ RIG_TEXT, seed };
 	rig_content(bytes, RIG_TEXT, seed);
+	fake_let_go(p);
 }
 
 static void program(void *ctx)
@@ -79,6 +86,11 @@ static void all_states(void)
 	rig_start_threads(rig);
 }
 
+static void stop_threads(void)
+{
+	rig_stop_threads(rig);
+}
+
 /* As all_states(), and so long ago that copies stay in the store. */
 static void all_states_long_ago(void)
 {
@@ -96,7 +108,7 @@ static void keep_room(struct thread *self)
 	struct reclaim *rc = &rig->e->reclaim;
 
 	(void)self;
-	for (;;) {
+	while (!atomic32_peek(&rc->stop)) {
 		u32 seq = event_seq(&rc->wake);
 
 		rig_unmap(rig, 0, 2);
@@ -108,6 +120,14 @@ static void keep_room(struct thread *self)
 		sync_relax();
 		(void)event_wait(&rc->wake, seq, 100 * NSEC_PER_MSEC);
 	}
+}
+
+static void stop_small_kswapd(void)
+{
+	atomic32_store(&rig->e->reclaim.stop, 1);
+	kswapd_wake(&rig->e->reclaim);
+	thread_join(&small_kswapd.thread);
+	stop_threads();
 }
 
 static void small_limit(void)
@@ -122,10 +142,10 @@ static void small_limit(void)
 }
 
 RACE(I4_limit, .setup = small_limit, .body = { program, second_program, unmap_range },
-     .random = 5000, .depth = 4)
+     .stop = stop_small_kswapd, .random = 5000, .depth = 4)
 
 RACE(I1_engine, .setup = all_states, .body = { program, second_program, reclaim, unmap_range },
-     .random = 20000, .depth = 4)
+     .stop = stop_threads, .random = 20000, .depth = 4)
 RACE(I1_engine_with_copies, .setup = all_states_long_ago,
-     .body = { program, second_program, reclaim, clean_store, unmap_range }, .random = 20000,
-     .depth = 5)
+     .body = { program, second_program, reclaim, clean_store, unmap_range }, .stop = stop_threads,
+     .random = 20000, .depth = 5)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_fault.c - a page comes in while somebody else wants it in, or out.
+ * tsan
  */
 #include "race.h"
 

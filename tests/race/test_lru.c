@@ -4,6 +4,7 @@
  *
  * races.md 1.3: PG_LRU goes from 1 to 0 by one party, which owns the page until
  * it sets it again (K2); what is isolated can be put back, or is freed (K4).
+ * tsan
  */
 #include "race.h"
 
@@ -78,7 +79,7 @@ static void pageout_too(void *ctx)
 static void read_1(void *ctx)
 {
 	(void)ctx;
-	rig_read(rig, 3, 1);
+	rig_read(rig, 0, 1);
 }
 
 static void zap(void *ctx)

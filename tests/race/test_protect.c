@@ -4,6 +4,7 @@
  *
  * A page that came in for a read leaves by being read and dropped, in two steps.  What
  * makes that safe is the fault of the first store, under the page's lock (J2).
+ * tsan
  */
 #include "race.h"
 
@@ -16,7 +17,7 @@ static void unmap(void *ctx)
 static void pageout(void *ctx)
 {
 	(void)ctx;
-	rig_pageout(rig, 0, 2);
+	rig_pageout(rig, 3, 2);
 }
 
 static void write_0(void *ctx)

@@ -5,6 +5,7 @@
  * races.md 1.3 and 1.4: who changes a list has verified under its lock whose it
  * is (K1); a charge has a payer at all times (L2); an id is used again only when
  * nobody can hold it (L4); ancestors' totals do not change (L6).
+ * tsan
  */
 #include <string.h>
 
@@ -353,7 +354,7 @@ static void unmap_range(void)
 	(void)p->ops->remove_range(p, 0, start, end - start);
 	fake_forget(p, start, 3);
 	zap_forget(f, &rig->task[0], start, end, false);
-	memset(rig->want, 0, 3 * sizeof(rig->want[0]));
+	rig_forget(rig, 0, 3);
 	zap_finish(f, start, end);
 }
 

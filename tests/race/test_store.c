@@ -5,6 +5,7 @@
  * races.md 1.2: when a slot has no users every layer lets go of it at once (J1);
  * there is one authoritative copy (J2); a shrinker that meets something else
  * than it saw leaves it alone.
+ * tsan
  */
 #include <errno.h>
 
@@ -42,12 +43,6 @@ static void writeback_too(void *ctx)
 	(void)rig_writeback(rig, 2, 2);
 }
 
-static void writeback_refused(void *ctx)
-{
-	rig->store.put_error = -ENOSPC;
-	writeback(ctx);
-}
-
 static void unmap(void *ctx)
 {
 	(void)ctx;
@@ -73,7 +68,7 @@ static void clean(void *ctx)
 static void clean_and_refuse_reads(void *ctx)
 {
 	clean(ctx);
-	rig->store.get_error = -EAGAIN;
+	atomic32_poke(&rig->store.get_error, (u32)-EAGAIN);
 }
 
 /* The fault waits as one that finds no memory does; the page is not given up. */
@@ -83,7 +78,7 @@ static void read_and_retry(void *ctx)
 	(void)rig_fault(rig, 0, 0);
 	while (fake_store_complete(&rig->store))
 		;
-	rig->store.get_error = 0;
+	atomic32_poke(&rig->store.get_error, 0);
 	fault_retry_waiting(&rig->e->fault, &rig->task[0]);
 	rig_read(rig, 0, 0);
 }
@@ -108,6 +103,12 @@ static void zap_and_reuse_store(void *ctx)
 static void in_pool(void)
 {
 	rig_make(rig, 0, 1, RIG_TEXT, RIG_POOL);
+}
+
+static void in_pool_store_full(void)
+{
+	in_pool();
+	rig->store.put_error = -ENOSPC;
 }
 
 static void in_store(void)
@@ -140,12 +141,13 @@ RACE(J2_fault_and_writeback, .setup = in_pool, .body = { read_0, writeback }, .p
      .mutants = { MUTANT_victim_not_verified, MUTANT_load_without_lock })
 RACE(J1_zap_and_writeback, .setup = in_pool, .body = { zap, writeback }, .preemptions = 3,
      .mutants = { MUTANT_writeback_ignores_note, MUTANT_victim_not_verified })
-RACE(J6_zap_and_refused_writeback, .setup = in_pool, .body = { zap, writeback_refused },
+RACE(J6_zap_and_refused_writeback, .setup = in_pool_store_full, .body = { zap, writeback },
      .preemptions = 3, .mutants = { MUTANT_unclaim_ignores_note })
 RACE(J1_writeback_and_reuse, .setup = in_pool, .body = { zap_and_reuse, writeback },
      .preemptions = 2, .mutants = { MUTANT_victim_listed_again })
-RACE(J5_reuse_and_refused_writeback, .setup = in_pool, .body = { zap_and_reuse, writeback_refused },
-     .preemptions = 3, .mutants = { MUTANT_stored_while_claimed })
+RACE(J5_reuse_and_refused_writeback, .setup = in_pool_store_full,
+     .body = { zap_and_reuse, writeback }, .preemptions = 3,
+     .mutants = { MUTANT_stored_while_claimed })
 RACE(J5_two_writebacks, .setup = in_pool, .body = { writeback, writeback_too }, .preemptions = 3)
 RACE(J2_fault_and_two_writebacks, .setup = in_pool, .body = { read_0, writeback, writeback_too },
      .preemptions = 2)

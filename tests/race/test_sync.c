@@ -3,6 +3,7 @@
  * test_sync.c - the locks that all else stands on, each without one of its guards.
  *
  * test_explore.c explores them as they are.
+ * tsan
  */
 #include "race.h"
 

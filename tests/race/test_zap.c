@@ -5,6 +5,7 @@
  * races.md 1.1, interleavings A to C: whoever is busy with a page or slot when
  * its last user goes inherits the duty to free it, in bounded time (I3), and a
  * page that gains a slot is asked for once more under the pte lock (I5).
+ * tsan
  */
 #include <errno.h>
 #include <string.h>
@@ -34,14 +35,6 @@ static void pageout(void *ctx)
 	rig_pageout(rig, 1, 2);
 }
 
-/* A pageout that finds no place: the page stays. */
-static void pageout_refused(void *ctx)
-{
-	rig->store.put_error = -ENOSPC;
-	rig->e->zswap.pool_enabled = false;
-	pageout(ctx);
-}
-
 static void unmap_and_pageout(void *ctx)
 {
 	unmap(ctx);
@@ -51,7 +44,7 @@ static void unmap_and_pageout(void *ctx)
 static void fault(void *ctx)
 {
 	(void)ctx;
-	(void)rig_fault(rig, 1, 0);
+	(void)rig_fault(rig, 2, 0);
 }
 
 /* The fault thread cannot map for now (-EAGAIN, mmap_lock): it tries again. */
@@ -106,6 +99,14 @@ static void in_frame(void)
 	rig_make(rig, 0, 1, RIG_TEXT, RIG_FRAME);
 }
 
+/* A pageout finds no place: the page stays. */
+static void in_frame_no_place(void)
+{
+	in_frame();
+	rig->store.put_error = -ENOSPC;
+	rig->e->zswap.pool_enabled = false;
+}
+
 static void in_pool(void)
 {
 	rig_make(rig, 0, 1, RIG_TEXT, RIG_POOL);
@@ -145,7 +146,7 @@ RACE(I3_zap_and_refused_unmap, .setup = rotated, .body = { zap, unmap }, .preemp
      .mutants = { MUTANT_kill_in_two_steps, MUTANT_putback_ignores_note })
 RACE(I3_zap_and_pageout, .setup = in_frame, .body = { zap, pageout }, .preemptions = 3,
      .mutants = { MUTANT_drop_leaves_no_note, MUTANT_end_pageout_ignores_note })
-RACE(I3_zap_and_refused_pageout, .setup = in_frame, .body = { zap, pageout_refused },
+RACE(I3_zap_and_refused_pageout, .setup = in_frame_no_place, .body = { zap, pageout },
      .preemptions = 3, .mutants = { MUTANT_putback_ignores_slot_note })
 /* MAP_FIXED: the kernel has something else there before the engine has forgotten. */
 static void replace(void *ctx)
@@ -160,7 +161,7 @@ static void replace(void *ctx)
 	zap_forget(&rig->e->fault, &rig->task[0], start, end, false);
 	quire_assert(fake_flags(p, start) & FAKE_PRESENT);
 	fake_forget(p, start, 1);
-	memset(&rig->want[0], 0, sizeof(rig->want[0]));
+	rig_forget(rig, 0, 1);
 	zap_finish(&rig->e->fault, start, end);
 }
 
@@ -268,14 +269,14 @@ static void read_0(void *ctx)
 RACE(J2_fault_and_pageout, .setup = in_frame, .body = { read_0, pageout }, .preemptions = 2,
      .mutants = { MUTANT_take_ignores_owner, MUTANT_end_steal_ignores_note,
 		  MUTANT_end_pageout_ignores_steal, MUTANT_stored_not_verified })
-RACE(I3_fault_and_refused_pageout, .setup = in_frame, .body = { read_0, pageout_refused },
+RACE(I3_fault_and_refused_pageout, .setup = in_frame_no_place, .body = { read_0, pageout },
      .preemptions = 3)
 RACE(J2_refused_fault_and_pageout, .setup = in_frame, .body = { fault_refused_once, pageout },
      .preemptions = 2, .mutants = { MUTANT_cancel_steal_ignores_note })
 RACE(J2_refused_soft_fault_and_pageout, .setup = in_frame,
      .body = { soft_fault_refused_once, pageout }, .preemptions = 2)
-RACE(J2_refused_fault_and_refused_pageout, .setup = in_frame,
-     .body = { fault_refused_once, pageout_refused }, .preemptions = 2,
+RACE(J2_refused_fault_and_refused_pageout, .setup = in_frame_no_place,
+     .body = { fault_refused_once, pageout }, .preemptions = 2,
      .mutants = { MUTANT_cancel_steal_ignores_note, MUTANT_end_steal_ignores_list })
 RACE(J2_fault_and_pageout_to_store, .setup = noise_in_frame, .body = { read_0, pageout },
      .preemptions = 2)

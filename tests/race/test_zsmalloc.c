@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_zsmalloc.c - compaction moves objects that others load, free and store.
+ * tsan
  */
 #include "race.h"
 

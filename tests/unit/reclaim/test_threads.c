@@ -2,6 +2,7 @@
 /*
  * A program with more memory than its limit on real threads: fault threads,
  * kswapd, the store's reader.  Every increment counts, nobody is sent SIGBUS.
+ * tsan
  */
 #include <pthread.h>
 
