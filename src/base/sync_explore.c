@@ -699,6 +699,7 @@ static void run_once(const struct explore_scenario *s)
 	r->nr_runs++;
 	r->nr_points += ex.nr_points;
 	r->max_points = max_of(r->max_points, ex.nr_points);
+	r->max_threads = max_of(r->max_threads, ex.nr_co);
 }
 
 /* Prepare the next schedule; false when there is none. */
@@ -816,10 +817,11 @@ static int parse_schedule(const char *text)
 	return 0;
 }
 
-bool explore_replay(const struct explore_scenario *s, const char *schedule_text, bool talk,
-		    struct explore_result *r)
+bool explore_replay(const struct explore_scenario *s, const char *schedule_text, enum mutant mutant,
+		    bool talk, struct explore_result *r)
 {
 	begin(s, r);
+	ex.mutant = mutant;
 	if (parse_schedule(schedule_text))
 		os_abort("explore: no schedule: \"POINT:THREAD ...\" is wanted\n");
 	ex.replaying = true;

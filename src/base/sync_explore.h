@@ -86,6 +86,7 @@ struct explore_result {
 	u64 nr_runs;
 	u64 nr_points; /* of all runs */
 	u32 max_points; /* of the longest run */
+	u32 max_threads;
 	char message[1024];
 	/*
 	 * What made it happen, for explore_replay(): "POINT:THREAD ..." where
@@ -101,12 +102,12 @@ struct explore_result {
 bool explore_run(const struct explore_scenario *s, const struct explore_opts *opts,
 		 struct explore_result *r);
 /*
- * One run with a schedule from a result; with `talk` each switch is told on
- * stderr with the address in the program where the thread stopped (addr2line).
- * False when the failure came again (it must: nothing else is random).
+ * One run with a schedule from a result, without the same guard; with `talk` each
+ * switch is told on stderr with the address in the program where the thread stopped
+ * (addr2line).  False when the failure came again (it must: nothing else is random).
  */
-bool explore_replay(const struct explore_scenario *s, const char *schedule, bool talk,
-		    struct explore_result *r);
+bool explore_replay(const struct explore_scenario *s, const char *schedule, enum mutant mutant,
+		    bool talk, struct explore_result *r);
 
 /* ---- for sync.c and os.c ------------------------------------------------- */
 

@@ -14,6 +14,7 @@ static struct test_case *first_case;
 static struct test_case **last_link = &first_case;
 static jmp_buf block_end;
 static char reason[1024];
+static char **arguments; /* NULL at the end */
 
 void test_register(struct test_case *tc)
 {
@@ -96,13 +97,39 @@ static void print_result(const struct test_case *tc, int nr, enum outcome outcom
 		printf("not ok %d - %s\n# %s\n", nr, tc->name, reason);
 }
 
+static bool is_option(const char *arg)
+{
+	return strncmp(arg, "--", 2) == 0;
+}
+
+const char *test_option(const char *option)
+{
+	for (char **a = arguments; *a && a[1]; a++)
+		if (is_option(*a) && strcmp(*a + 2, option) == 0)
+			return a[1];
+	return NULL;
+}
+
+/* The first argument that is no option, nor the value of one. */
+static const char *block_wanted(void)
+{
+	char **a = arguments;
+
+	while (*a && is_option(*a))
+		a += a[1] ? 2 : 1;
+	return *a;
+}
+
 int main(int argc, char **argv)
 {
-	const char *only = argc > 1 ? argv[1] : NULL;
+	const char *only;
 	int count[3] = { 0, 0, 0 };
 	struct test_case *tc;
 	int nr = 0;
 
+	(void)argc;
+	arguments = argv + 1;
+	only = block_wanted();
 	/* A crash must not lose the lines before it. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (tc = first_case; tc; tc = tc->next) {

@@ -6,7 +6,7 @@
  * "ok"/"not ok" line (TAP).  The first failed ASSERT_ of a block ends it and the
  * program goes on with the next; the exit status is 0, 1 (failed) or 77 (every
  * block that ran was skipped; the last line says why).  `test_x NAME` runs one
- * block.  No framework, no fork: a block may fork, map and crash as it likes.
+ * block; `--OPTION VALUE` is for the blocks to ask for.  No framework, no fork: a block may fork, map and crash as it likes.
  *
  * Comments that tests/run reads anywhere in the source:
  *   time: 300   seconds before the test is killed (default 120)
@@ -35,6 +35,9 @@ void test_register(struct test_case *tc);
 _Noreturn void test_fail(const char *file, int line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 _Noreturn void test_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The VALUE of `--OPTION VALUE` on the command line, or NULL. */
+const char *test_option(const char *option);
 
 #define TEST(id)                                                                                   \
 	static void test_##id(void);                                                               \

@@ -12,7 +12,7 @@
  * body has a task of its own (rig.h), and touches memory of the program by rig_hold().
  *
  * A longer search at random: QUIRE_RACE_RUNS=1000000 QUIRE_RACE_SEED=2 in the
- * environment.  A failure prints its schedule, which --replay tells.
+ * environment.  A failure prints how to see it again: NAME --replay SCHEDULE.
  */
 #ifndef QUIRE_TESTS_RACE_H
 #define QUIRE_TESTS_RACE_H

@@ -37,7 +37,7 @@ static void found(const struct explore_scenario *s, enum explore_found what)
 	opts.quiet = true;
 	ASSERT_FALSE(explore_run(s, &opts, &result));
 	ASSERT_EQ(result.found, what);
-	ASSERT_FALSE(explore_replay(s, result.schedule, false, &again));
+	ASSERT_FALSE(explore_replay(s, result.schedule, MUTANT_NONE, false, &again));
 	ASSERT_EQ(again.found, what);
 	ASSERT_STR_EQ(again.message, result.message);
 	ASSERT_STR_EQ(again.schedule, result.schedule);
@@ -49,7 +49,7 @@ static void found(const struct explore_scenario *s, enum explore_found what)
 	opts.max_runs = 5000;
 	ASSERT_FALSE(explore_run(s, &opts, &result));
 	ASSERT_EQ(result.found, what);
-	ASSERT_FALSE(explore_replay(s, result.schedule, false, &again));
+	ASSERT_FALSE(explore_replay(s, result.schedule, MUTANT_NONE, false, &again));
 	ASSERT_EQ(again.found, what);
 }
 
