@@ -120,6 +120,13 @@ static void first_touch(void *ctx)
 	rig_write(rig, 1, 2, RIG_TEXT, 20);
 }
 
+/* Refused or not; it does not wait for memory that nobody will free. */
+static void first_fault(void *ctx)
+{
+	(void)ctx;
+	(void)rig_fault(rig, 1, 2);
+}
+
 static void refill(void *ctx)
 {
 	(void)ctx;
@@ -283,7 +290,7 @@ RACE(I2_copy_and_assign, .setup = in_store_long_ago, .body = { read_and_reclaim,
 
 /* ---- limits, and the end of the group it came from ------------------------------------- */
 
-RACE(I3_touch_and_refused_assign, .setup = full_target, .body = { first_touch, assign_some },
-     .check = is_assigned_in_part, .preemptions = 1)
+RACE(I3_touch_and_refused_assign, .setup = full_target, .body = { first_fault, assign_some },
+     .check = is_assigned_in_part, .random = 10000, .depth = 3)
 RACE(L4_unmap_assign_and_remove, .setup = mapped, .body = { unmap, assign_and_remove },
-     .check = is_assigned, .preemptions = 2, .mutants = { MUTANT_assign_ignores_owner })
+     .check = is_assigned, .random = 20000, .depth = 3, .mutants = { MUTANT_assign_ignores_owner })

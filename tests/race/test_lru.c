@@ -187,4 +187,4 @@ RACE(K1_slices_fault_and_reparent, .setup = in_frames_of_two_slices, .body = { r
 RACE(K2_slices_refill_and_zap, .setup = active_in_two_slices, .body = { refill, zap },
      .preemptions = 3, .mutants = { MUTANT_isolate_in_two_steps })
 RACE(K2_slices_pageout_and_unmap, .setup = in_frames_of_two_slices,
-     .body = { pageout, unmap_too, read_1 }, .preemptions = 1)
+     .body = { pageout, unmap_too, read_1 }, .preemptions = 2)

@@ -142,7 +142,8 @@ RACE(K1_zap_and_remove, .setup = mapped, .body = { zap, remove_group }, .preempt
      .mutants = { MUTANT_lruvec_not_verified })
 RACE(L2_load_and_remove, .setup = in_pool, .body = { fault, remove_group }, .preemptions = 2,
      .mutants = { MUTANT_zlru_not_verified })
-RACE(K3_unmap_and_reuse, .setup = mapped, .body = { unmap, remove_and_reuse }, .preemptions = 2)
+RACE(K3_unmap_and_reuse, .setup = mapped, .body = { unmap, remove_and_reuse }, .preemptions = 2,
+     .mutants = { MUTANT_lruvec_not_verified, MUTANT_release_does_not_wait })
 RACE(L2_writeback_and_remove, .setup = in_pool, .body = { writeback, remove_group },
      .preemptions = 2)
 
@@ -192,17 +193,10 @@ static void reclaim_grandchild(void *ctx)
 	gate_leave(&rig->e->reclaim_gate);
 }
 
-static void fault_twice(void *ctx)
-{
-	fault(ctx);
-	(void)rig_fault(rig, 1, 1);
-}
-
 RACE(L1_reclaim_and_remove_two, .setup = grandchild_mapped,
      .body = { reclaim_grandchild, remove_two_levels }, .preemptions = 2)
-RACE(L1_faults_and_remove_two, .setup = grandchild_in_frame,
-     .body = { fault_twice, remove_two_levels }, .preemptions = 2,
-     .mutants = { MUTANT_flip_outside_locks })
+RACE(L1_fault_and_remove_two, .setup = grandchild_in_frame, .body = { fault, remove_two_levels },
+     .preemptions = 2, .mutants = { MUTANT_flip_outside_locks })
 
 /* ---- walks and look-ups take no lock ----------------------------------------------------- */
 

@@ -184,10 +184,11 @@ RACE(I4_zap_and_fault_from_store, .setup = in_store, .body = { zap, fault_and_co
      .preemptions = 2)
 RACE(I4_zap_and_read_under_way, .setup = read_begun, .body = { zap, complete }, .preemptions = 3,
      .mutants = { MUTANT_unlock_misses_waiter })
-/* Pages that were never touched come along with their neighbour. */
+/* Pages that were never touched come along with their neighbour: 2 to 4. */
 static void scan(void)
 {
 	rig_make(rig, 0, 1, RIG_TEXT, RIG_MAPPED);
+	rig_make(rig, 5, 1, RIG_TEXT, RIG_MAPPED);
 	rig_advise(rig, REGION_SEQUENTIAL);
 }
 
