@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "base/os.h"
 
 static bool member_active(const struct member *m)
@@ -156,7 +157,8 @@ void member_leave(struct memcg_tree *t, u32 n)
 		return;
 	m = seg_member(t, n);
 	objcg_retire_member(t, n);
-	acknowledge_all(t, n);
+	if (!MUTANT(leave_keeps_dying))
+		acknowledge_all(t, n);
 	if (!m->info.end_ns)
 		m->info.end_ns = os_now_ns();
 	atomic32_store(&m->state, MEMBER_GONE);
