@@ -95,11 +95,25 @@ static _Noreturn void abort_locks(const char *what, const struct mutex *m)
 	os_abort(text);
 }
 
+/* Somebody else may be in mutex_init_used(). */
+static enum lock_rank rank_of(const struct mutex *m)
+{
+	return __atomic_load_n(&m->rank, __ATOMIC_RELAXED);
+}
+
+void mutex_init_used(struct mutex *m, const char *name, enum lock_rank rank)
+{
+	if (rank_of(m) == rank)
+		return;
+	__atomic_store_n(&m->name, name, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->rank, rank, __ATOMIC_RELAXED);
+}
+
 static bool rank_allowed(const struct mutex *held, const struct mutex *m, bool nested)
 {
-	if (held->rank == LOCK_RANK_NONE || held->rank < m->rank)
+	if (rank_of(held) == LOCK_RANK_NONE || rank_of(held) < rank_of(m))
 		return true;
-	return nested && held->rank == m->rank;
+	return nested && rank_of(held) == rank_of(m);
 }
 
 static void check_order(const struct mutex *m, bool nested)
@@ -109,7 +123,7 @@ static void check_order(const struct mutex *m, bool nested)
 
 	if (__atomic_load_n(&m->owner, __ATOMIC_RELAXED) == who_am_i())
 		abort_locks("taking twice", m);
-	if (!self || m->rank == LOCK_RANK_NONE)
+	if (!self || rank_of(m) == LOCK_RANK_NONE)
 		return;
 	for (i = 0; i < self->nr_held; i++) {
 		if (!rank_allowed(self->held[i], m, nested))

@@ -47,11 +47,7 @@ static struct mutex *cluster_of(struct swap *s, struct slot_id id)
 	struct mutex *m = &s->cluster[id.v >> CLUSTER_SHIFT];
 
 #ifdef QUIRE_DEBUG
-	/* Locks of clusters are zero pages until used: name them on first sight. */
-	if (!m->rank) {
-		m->name = "cluster";
-		m->rank = LOCK_RANK_CLUSTER;
-	}
+	mutex_init_used(m, "cluster", LOCK_RANK_CLUSTER);
 #endif
 	return m;
 }
