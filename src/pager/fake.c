@@ -200,8 +200,10 @@ static struct waiter *post_fault(struct fake *f, u32 page, bool write)
 	return &f->waiter[i];
 }
 
-static void wait_release(struct fake *f, struct waiter *w)
+static void wait_release(struct pager *p, struct waiter *w)
 {
+	struct fake *f = p->priv;
+
 	event_signal(&f->posted[w->queue]);
 	for (;;) {
 		u32 seq = event_seq(&w->released);
@@ -210,7 +212,10 @@ static void wait_release(struct fake *f, struct waiter *w)
 			break;
 		event_wait(&w->released, seq, SYNC_FOREVER);
 	}
-	atomic32_store(&w->state, WAITER_FREE);
+	/* A step, after which another may have it. */
+	(void)step_begin(p);
+	atomic32_poke(&w->state, WAITER_FREE);
+	step_end(f);
 }
 
 /* Returns inside a step, with the byte; or outside of it, with NULL. */
@@ -230,7 +235,7 @@ static u8 *access_begin(struct pager *p, u64 addr, bool write)
 		step_end(f);
 		if (!w)
 			return NULL;
-		wait_release(f, w);
+		wait_release(p, w);
 	}
 }
 
