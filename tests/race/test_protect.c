@@ -4,6 +4,7 @@
  *
  * A page that came in for a read leaves by being read and dropped, in two steps.  What
  * makes that safe is the fault of the first store, under the page's lock (J2).
+ * time: 300
  * tsan
  */
 #include "race.h"

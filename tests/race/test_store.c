@@ -5,6 +5,7 @@
  * races.md 1.2: when a slot has no users every layer lets go of it at once (J1);
  * there is one authoritative copy (J2); a shrinker that meets something else
  * than it saw leaves it alone.
+ * time: 300
  * tsan
  */
 #include <errno.h>

@@ -5,6 +5,7 @@
  * races.md 1.1, interleavings A to C: whoever is busy with a page or slot when
  * its last user goes inherits the duty to free it, in bounded time (I3), and a
  * page that gains a slot is asked for once more under the pte lock (I5).
+ * time: 300
  * tsan
  */
 #include <errno.h>
