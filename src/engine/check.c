@@ -27,7 +27,7 @@ static void check_page(struct engine *e, struct page_id id, u64 addr, bool in_fr
 
 static void check_slot(struct engine *e, struct slot_id id, struct page_id page, struct tally *n)
 {
-	u64 where = slot_at(&e->swap, id)->where;
+	u64 where = where_of(slot_at(&e->swap, id));
 
 	quire_assert(where_kind(where) != SLOT_FREE);
 	quire_assert(!(where_flags(where) & ~(SLOT_RAW | SLOT_CACHED)));
@@ -52,9 +52,9 @@ static void check_pte(struct engine *e, const struct pte *pte, u64 addr, struct 
 	} else if (pte_type(pte) == PTE_SWAP) {
 		slot = slot_at(&e->swap, (struct slot_id){ index });
 		check_slot(e, (struct slot_id){ index }, (struct page_id){ 0 }, n);
-		if (where_kind(slot->where) != SLOT_FRAME)
+		if (slot_kind(slot) != SLOT_FRAME)
 			return;
-		check_page(e, (struct page_id){ (u32)where_loc(slot->where) }, addr, true);
+		check_page(e, (struct page_id){ (u32)slot_loc(slot) }, addr, true);
 		n->frame++;
 	}
 }
