@@ -63,7 +63,7 @@ static void install(struct slot_id id, const struct pageout_result *r)
 {
 	struct slot *s = slot_at(&e->swap, id);
 
-	s->where = slot_where(r->kind, r->flags, r->len, r->loc);
+	where_set(s, slot_where(r->kind, r->flags, r->len, r->loc));
 	s->hash_lo = r->hash_lo;
 	s->hash_hi = r->hash_hi;
 	zswap_stored(&e->zswap, id, objcg, r);
