@@ -44,6 +44,14 @@ long uffd_put_result(struct pager *p, u32 q, u64 addr, long res, u32 flags);
 
 long uffd_copy_in(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32 flags);
 long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags);
+/*
+ * Managed memory at addr, whole pages or less than one, through mem_fd: bytes read from
+ * the front (> 0), or the error.  Neither a fault of ours nor a wait: what is missing is
+ * -ENOENT.
+ */
+long uffd_read_mem(struct pager *p, u64 addr, void *to, u64 bytes);
+/* The page at addr into an empty frame: > 0, or the error. */
+long uffd_read_page(struct pager *p, u64 addr, void *frame);
 /* Protecting wakes nobody; unprotecting wakes the stores that wait. */
 int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on);
 /* Best effort: what cannot be made writable has just left our descriptor. */

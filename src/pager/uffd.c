@@ -315,6 +315,33 @@ long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags)
 	return done;
 }
 
+long uffd_read_mem(struct pager *p, u64 addr, void *to, u64 bytes)
+{
+	long n = failpoint("uffd_read");
+
+	if (!n)
+		n = os_syscall6(SYS_pread64, p->mem_fd, (long)to, (long)bytes, (long)addr, 0, 0);
+	if (n == -EIO || (n >= 0 && (u64)n < min_of(bytes, (u64)PAGE_SIZE)))
+		return -ENOENT;
+	return n;
+}
+
+long uffd_read_page(struct pager *p, u64 addr, void *frame)
+{
+	u8 bytes[PAGE_SIZE];
+	long n;
+
+	/* Only the frames of uffd_move are registered: a store of the kernel's into an
+	 * empty one is refused there, so the bytes take a detour. */
+	if (!p->ops->sees_pins)
+		return uffd_read_mem(p, addr, frame, PAGE_SIZE);
+	n = uffd_read_mem(p, addr, bytes, PAGE_SIZE);
+	if (n < 0)
+		return n;
+	return uffd_transfer(p, p->frame_uffd, UFFD_TRANSFER_COPY, (u64)frame, (u64)bytes, 1,
+			     UFFDIO_COPY_MODE_DONTWAKE);
+}
+
 int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on)
 {
 	struct uffdio_writeprotect arg = { .range = { addr, (u64)nr << PAGE_SHIFT } };

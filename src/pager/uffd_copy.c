@@ -84,15 +84,10 @@ static int copy_add_frames(struct pager *p, void *base, u64 len)
  */
 static long read_pages(struct pager *p, u64 addr, void *frame, u32 nr)
 {
-	long n = failpoint("uffd_read");
+	long n = uffd_read_mem(p, addr, frame, (u64)nr << PAGE_SHIFT);
 
-	if (!n)
-		n = os_syscall6(SYS_pread64, p->mem_fd, (long)frame, (long)nr << PAGE_SHIFT,
-				(long)addr, 0, 0);
-	if (n >= (long)PAGE_SIZE)
+	if (n > 0)
 		return n >> PAGE_SHIFT;
-	if (n >= 0 || n == -EIO)
-		return -ENOENT;
 	return n == -EFAULT ? -ENOMEM : n; /* the frame could not be had */
 }
 

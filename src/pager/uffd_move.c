@@ -118,16 +118,9 @@ static long move_run(struct pager *p, int fd, u64 dst, u64 src, u32 nr, u64 mode
  * is where it was. */
 static long copy_out(struct pager *p, u64 addr, void *frame)
 {
-	u8 bytes[PAGE_SIZE];
-	long n;
+	long n = uffd_read_page(p, addr, frame);
 	int err;
 
-	/* Neither a fault of ours nor a wait: what is missing is EIO. */
-	n = os_syscall6(SYS_pread64, p->mem_fd, (long)bytes, PAGE_SIZE, (long)addr, 0, 0);
-	if (n != PAGE_SIZE)
-		return -ENOENT;
-	n = uffd_transfer(p, p->frame_uffd, UFFD_TRANSFER_COPY, (u64)frame, (u64)bytes, 1,
-			  UFFDIO_COPY_MODE_DONTWAKE);
 	if (n < 0)
 		return n;
 	err = failpoint("uffd_drop");

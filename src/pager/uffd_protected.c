@@ -12,9 +12,10 @@
  *
  * Entry points: uffd_take_protected(), uffd_unprotect_one().
  *
- * Invariants: a page is dropped after it has been read, whole where it has a frame; a frame of a page that
- * stays is as it was; nothing waits for a userfault (/proc/self/mem reads without
- * FAULT_FLAG_ALLOW_RETRY: what is missing is EIO, where process_vm_readv(2) would wait).
+ * Invariants: a page is dropped after it has been read, whole where it has a frame; a
+ * frame of a page that stays is as it was; nothing waits for a userfault (/proc/self/mem
+ * reads without FAULT_FLAG_ALLOW_RETRY: what is missing is EIO, where
+ * process_vm_readv(2) would wait).
  *
  * Lock ranks: none; the caller holds the pte locks.
  */
@@ -40,52 +41,26 @@ void uffd_open_protected(struct pager *p)
 
 /* ---- reading ------------------------------------------------------------- */
 
-static long read_mem(struct pager *p, u64 addr, void *to, u32 bytes)
-{
-	long n = failpoint("uffd_read");
-
-	if (!n)
-		n = os_syscall6(SYS_pread64, p->mem_fd, (long)to, bytes, (long)addr, 0, 0);
-	if (n == (long)bytes)
-		return 0;
-	return n >= 0 || n == -EIO ? -ENOENT : n;
-}
-
-/* Only the frames of uffd_move are registered: a store of the kernel's into an empty
- * one is refused there, so the bytes take a detour. */
-static long fill_empty(struct pager *p, u64 addr, void *frame)
-{
-	u8 bytes[PAGE_SIZE];
-	long n;
-
-	if (!p->ops->sees_pins)
-		return read_mem(p, addr, frame, PAGE_SIZE);
-	n = read_mem(p, addr, bytes, PAGE_SIZE);
-	if (n)
-		return n;
-	n = uffd_transfer(p, p->frame_uffd, UFFD_TRANSFER_COPY, (u64)frame, (u64)bytes, 1,
-			  UFFDIO_COPY_MODE_DONTWAKE);
-	return n < 0 ? n : 0;
-}
-
 /* Pages read from the front; *ret_err: why not the next. */
 static u32 read_batch(struct pager *p, const struct pager_page *pages, u32 nr, long *ret_err)
 {
-	*ret_err = 0;
 	for (u32 i = 0; i < nr; i++) {
 		const struct pager_page *page = &pages[i];
 		u8 byte;
+		long n;
 
 		/* Whose bytes are not needed must be there all the same: what the program
 		 * has dropped is zeros now. */
 		if (!page->frame)
-			*ret_err = read_mem(p, page->addr, &byte, 1);
+			n = uffd_read_mem(p, page->addr, &byte, 1);
 		else if (page->warm)
-			*ret_err = read_mem(p, page->addr, page->frame, PAGE_SIZE);
+			n = uffd_read_mem(p, page->addr, page->frame, PAGE_SIZE);
 		else
-			*ret_err = fill_empty(p, page->addr, page->frame);
-		if (*ret_err)
+			n = uffd_read_page(p, page->addr, page->frame);
+		if (n < 0) {
+			*ret_err = n;
 			return i;
+		}
 	}
 	return nr;
 }
@@ -147,7 +122,7 @@ static long drop_batch(struct pager *p, const struct pager_page *pages, u32 nr)
 
 long uffd_take_protected(struct pager *p, const struct pager_page *pages, u32 nr)
 {
-	long err, n;
+	long err = 0, n;
 	u32 got;
 
 	nr = min_of(nr, PROTECTED_BATCH);
