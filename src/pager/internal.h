@@ -52,14 +52,15 @@ long uffd_zero_in(struct pager *p, u32 q, u64 addr, u32 nr, u32 flags);
 long uffd_read_mem(struct pager *p, u64 addr, void *to, u64 bytes);
 /* The page at addr into an empty frame: > 0, or the error. */
 long uffd_read_page(struct pager *p, u64 addr, void *frame);
-/* Protecting wakes nobody; unprotecting wakes the stores that wait. */
-int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on);
+/* mode: UFFDIO_WRITEPROTECT_MODE_WP, which wakes nobody; 0, which wakes the stores that
+ * wait; or ..._DONTWAKE. */
+int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, u64 mode);
 /* Best effort: what cannot be made writable has just left our descriptor. */
 void uffd_unprotect(struct pager *p, u32 q, u64 addr, u32 nr);
-/* protected.c; needs mem_fd */
+int uffd_unprotect_one(struct pager *p, u32 q, u64 addr, u32 flags);
+/* uffd_protected.c; needs mem_fd */
 void uffd_open_protected(struct pager *p);
 long uffd_take_protected(struct pager *p, const struct pager_page *pages, u32 nr);
-int uffd_unprotect_one(struct pager *p, u32 q, u64 addr, u32 flags);
 int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len);
 int uffd_poison(struct pager *p, u32 q, u64 addr);
 int uffd_drop(struct pager *p, u64 addr, u64 len);

@@ -342,13 +342,13 @@ long uffd_read_page(struct pager *p, u64 addr, void *frame)
 			     UFFDIO_COPY_MODE_DONTWAKE);
 }
 
-int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on)
+int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, u64 mode)
 {
-	struct uffdio_writeprotect arg = { .range = { addr, (u64)nr << PAGE_SHIFT } };
+	struct uffdio_writeprotect arg = { { addr, (u64)nr << PAGE_SHIFT }, mode };
+	bool on = mode & UFFDIO_WRITEPROTECT_MODE_WP;
 	u32 tries = 0;
 	int err;
 
-	arg.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
 	do {
 		err = failpoint(on ? "uffd_protect" : "uffd_unprotect");
 		if (!err)
@@ -357,17 +357,25 @@ int uffd_protect(struct pager *p, u32 q, u64 addr, u32 nr, bool on)
 	return err;
 }
 
-/*
- * Page by page if the range is being cut up: where a page cannot
- * be made writable it has just left our descriptor, protection included.
- */
+int uffd_unprotect_one(struct pager *p, u32 q, u64 addr, u32 flags)
+{
+	bool wake = !(flags & PAGER_DONTWAKE);
+	int err = uffd_protect(p, q, addr, 1, wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+
+	/* The range has just left our descriptor, protection included: the store can go
+	 * on.  Or it still waits for this page, and faults again. */
+	if (err && wake)
+		uffd_wake(p, q, addr, PAGE_SIZE);
+	return err;
+}
+
+/* Page by page if the range is being cut up. */
 void uffd_unprotect(struct pager *p, u32 q, u64 addr, u32 nr)
 {
-	if (!nr || !uffd_protect(p, q, addr, nr, false))
+	if (!nr || !uffd_protect(p, q, addr, nr, 0))
 		return;
 	for (u32 i = 0; i < nr; i++)
-		(void)uffd_protect(p, q, addr + (u64)i * PAGE_SIZE, 1, false);
-	uffd_wake(p, q, addr, (u64)nr << PAGE_SHIFT);
+		(void)uffd_unprotect_one(p, q, addr + (u64)i * PAGE_SIZE, 0);
 }
 
 int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len)

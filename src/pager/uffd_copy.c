@@ -138,7 +138,7 @@ static long drop_pages(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 /* Steps 1 to 4 for a run. */
 static long take_run(struct pager *p, u32 q, u64 addr, void *frame, u32 nr)
 {
-	long n = uffd_protect(p, q, addr, nr, true);
+	long n = uffd_protect(p, q, addr, nr, UFFDIO_WRITEPROTECT_MODE_WP);
 	u32 done;
 
 	if (n)

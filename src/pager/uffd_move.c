@@ -136,7 +136,7 @@ static long take_read_only(struct pager *p, u32 q, u64 addr, void *frame)
 {
 	long err;
 
-	if (p->mem_fd < 0 || uffd_protect(p, q, addr, 1, true))
+	if (p->mem_fd < 0 || uffd_protect(p, q, addr, 1, UFFDIO_WRITEPROTECT_MODE_WP))
 		return -EINVAL;
 	err = copy_out(p, addr, frame);
 	if (err)

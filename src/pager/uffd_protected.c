@@ -10,7 +10,7 @@
  * drops many with one flush.  Measured on two processors, random reads: 27 us a miss with
  * MOVE, 10 us with this (doc/decisions/0006-protected-pages.md).
  *
- * Entry points: uffd_take_protected(), uffd_unprotect_one().
+ * Entry point: uffd_take_protected().
  *
  * Invariants: a page is dropped after it has been read, whole where it has a frame; a
  * frame of a page that stays is as it was; nothing waits for a userfault (/proc/self/mem
@@ -135,28 +135,4 @@ long uffd_take_protected(struct pager *p, const struct pager_page *pages, u32 nr
 	if (n == -EINVAL)
 		stat_add(&p->nr_take_refused, 1);
 	return n;
-}
-
-/* ---- stores again -------------------------------------------------------- */
-
-int uffd_unprotect_one(struct pager *p, u32 q, u64 addr, u32 flags)
-{
-	bool wake = !(flags & PAGER_DONTWAKE);
-	struct uffdio_writeprotect arg = {
-		.range = { addr, PAGE_SIZE },
-		.mode = wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
-	};
-	u32 tries = 0;
-	int err;
-
-	do {
-		err = failpoint("uffd_unprotect");
-		if (!err)
-			err = os_ioctl(p->uffd[q], UFFDIO_WRITEPROTECT, &arg);
-	} while (err == -EAGAIN && uffd_try_again(p, &tries));
-	/* The range has just left our descriptor, protection included: the store can go
-	 * on.  Or it still waits for this page, and faults again. */
-	if (err && wake)
-		uffd_wake(p, q, addr, PAGE_SIZE);
-	return err;
 }
