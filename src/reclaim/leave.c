@@ -11,17 +11,28 @@
 #include "base/mutant.h"
 #include "reclaim/unmap.h"
 
-void unmap_put_back(struct reclaim *r, struct page_id id, enum memcg_stat why)
+/* Ownership ends without work done. */
+static void put_back(struct reclaim *r, struct page_id id, enum memcg_stat why)
 {
 	stat_page(r, id, why, 1);
 	if (!lru_putback(r->lru, id, false))
 		page_free(&r->mm->pages, id); /* zapped meanwhile */
 }
 
-void unmap_put_aside(struct reclaim *r, struct page_id id)
+bool unmap_find_region(struct reclaim *r, struct page_id id, struct region *ret_region)
 {
-	atomic32_fetch_or(&page_of(r, id)->flags, PG_UNEVICTABLE);
-	unmap_put_back(r, id, MEMCG_STAT_PGPINNED);
+	struct page *page = page_of(r, id);
+
+	if (!region_find(&r->mm->regions, page_addr(page), ret_region)) {
+		put_back(r, id, MEMCG_STAT_PGROTATED);
+		return false;
+	}
+	if (ret_region->flags & REGION_LOCKED) { /* aside until a rescue */
+		atomic32_fetch_or(&page->flags, PG_UNEVICTABLE);
+		put_back(r, id, MEMCG_STAT_PGPINNED);
+		return false;
+	}
+	return true;
 }
 
 struct pte *unmap_lock_pte(struct reclaim *r, struct page_id id)
@@ -30,14 +41,14 @@ struct pte *unmap_lock_pte(struct reclaim *r, struct page_id id)
 	struct pte *pte = page_table_find(&r->mm->ptes, addr);
 
 	if (!pte || !pte_trylock(pte)) {
-		unmap_put_back(r, id, MEMCG_STAT_PGROTATED);
+		put_back(r, id, MEMCG_STAT_PGROTATED);
 		return NULL;
 	}
 	if ((pte_type(pte) == PTE_PRESENT && pte_index(pte) == id.v && !pte_pins(pte) &&
 	     (!mm_zapping(r->mm, addr) || MUTANT(unmap_ignores_zap))) ||
 	    MUTANT(unmap_does_not_ask_again))
 		return pte;
-	unmap_put_back(r, id, pte_pins(pte) ? MEMCG_STAT_PGPINNED : MEMCG_STAT_PGROTATED);
+	put_back(r, id, pte_pins(pte) ? MEMCG_STAT_PGPINNED : MEMCG_STAT_PGROTATED);
 	pte_unlock(pte);
 	return NULL;
 }
@@ -60,7 +71,7 @@ void unmap_abandon(struct reclaim *r, struct task *t, struct page_id id, struct 
 	/* A clean copy's slot stays with its page. */
 	if (slot.v && !page_of(r, id)->slot)
 		slot_drop(r->swap, &t->slots, slot);
-	unmap_put_back(r, id, why);
+	put_back(r, id, why);
 	pte_unlock(pte);
 }
 

@@ -33,14 +33,8 @@ static u32 gather_run(struct reclaim *r, const struct page_id *pages, u32 nr, st
 
 	run->nr = 0;
 	run->addr = page_addr(page_of(r, pages[0]));
-	if (!region_find(&r->mm->regions, run->addr, &region)) {
-		unmap_put_back(r, pages[0], MEMCG_STAT_PGROTATED);
+	if (!unmap_find_region(r, pages[0], &region))
 		return 1;
-	}
-	if (region.flags & REGION_LOCKED) { /* mlock(2) */
-		unmap_put_aside(r, pages[0]);
-		return 1;
-	}
 	run->queue = region.queue;
 	for (i = 0; i < nr; i++) {
 		u64 addr = page_addr(page_of(r, pages[i]));

@@ -19,10 +19,9 @@ static inline void stat_page(const struct reclaim *r, struct page_id id, enum me
 	memcg_stat_add(r->tree, (struct objcg_id){ page_of(r, id)->objcg }, item, n);
 }
 
-/* Ownership ends without work done. */
-void unmap_put_back(struct reclaim *r, struct page_id id, enum memcg_stat why);
-/* The same for a page the pager will not take soon: aside until a rescue. */
-void unmap_put_aside(struct reclaim *r, struct page_id id);
+/* The region of an owned page; false: put back, or aside where mlock(2) keeps it. */
+bool QUIRE_MUST_CHECK unmap_find_region(struct reclaim *r, struct page_id id,
+					struct region *ret_region);
 /* The locked pte of an owned page; NULL: put back, for it is busy, gone or pinned. */
 struct pte *unmap_lock_pte(struct reclaim *r, struct page_id id);
 /* The slot of the page's clean copy, or a new one; {0}: there is none. */

@@ -37,15 +37,7 @@ static void add_page(struct reclaim *r, struct task *t, struct batch *b, struct 
 	struct region region;
 	struct pte *pte;
 
-	if (!region_find(&r->mm->regions, page_addr(page), &region)) {
-		unmap_put_back(r, id, MEMCG_STAT_PGROTATED);
-		return;
-	}
-	if (region.flags & REGION_LOCKED) {
-		unmap_put_aside(r, id);
-		return;
-	}
-	pte = unmap_lock_pte(r, id);
+	pte = unmap_find_region(r, id, &region) ? unmap_lock_pte(r, id) : NULL;
 	if (!pte)
 		return;
 	slot = unmap_slot(r, t, id);
