@@ -50,7 +50,7 @@ enum pager_put_flags {
 /* One page for take_protected(). */
 struct pager_page {
 	u64 addr;
-	void *frame; /* NULL: its bytes are not needed */
+	void *frame; /* NULL: its bytes are not needed, only that it is there */
 	bool warm; /* the frame has memory */
 };
 

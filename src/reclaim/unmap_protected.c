@@ -5,7 +5,7 @@
  * Owns batches of scattered pages with PG_PROTECTED: read into frames, dropped in one
  * call (pager take_protected).  The flag holds as long as the pte is locked: the fault of
  * a store waits for that lock and finds the page gone.  A page whose clean copy is in the
- * store is dropped unread: it is what the copy is.
+ * store needs no frame, only a look whether it is there: it is what the copy is.
  * Entry: unmap_protected().
  * Lock ranks: PTE (try-locked, ascending), then CLUSTER and below.
  */
