@@ -71,7 +71,7 @@ static void forget_protection(struct fault *f, struct pte *pte)
 	pte_lock(pte);
 	page = page_at(&f->mm->pages, (struct page_id){ pte_index(pte) });
 	if (pte_type(pte) == PTE_PRESENT)
-		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+		page_clear_flags(page, PG_PROTECTED);
 	pte_unlock(pte);
 }
 

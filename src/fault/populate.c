@@ -177,8 +177,8 @@ u64 populate_cool(struct fault *f, struct task *t, u64 start, u64 end, bool page
 			continue;
 		id.v = pte_index(pte);
 		if (pte_type(pte) == PTE_PRESENT && !pte_pins(pte) && lru_isolate(f->lru, id)) {
-			atomic32_fetch_and(&page_at(&f->mm->pages, id)->flags,
-					   ~(u32)(PG_ACTIVE | PG_WORKINGSET | PG_UNEVICTABLE));
+			page_clear_flags(page_at(&f->mm->pages, id),
+					 PG_ACTIVE | PG_WORKINGSET | PG_UNEVICTABLE);
 			batch[nr++] = id;
 			handled++;
 		}

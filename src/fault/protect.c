@@ -67,7 +67,7 @@ bool fault_unprotect(struct fault_ctx *c)
 	}
 	/* Before the store goes on: reclaim must not take a page for clean that is not. */
 	if (!MUTANT(unprotect_forgets_flag))
-		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+		page_clear_flags(page, PG_PROTECTED);
 	/* Also where the flag is clear: take() protects for a moment, and older kernels
 	 * keep the protection across mremap(2). */
 	(void)pager->ops->unprotect(pager, c->queue, c->addr, c->pager_flags);

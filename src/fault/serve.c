@@ -173,7 +173,7 @@ static enum fault_result serve_present(struct fault_ctx *c, struct pte *pte)
 		struct page *page = page_at(&c->f->mm->pages, (struct page_id){ pte_index(pte) });
 
 		/* Its descriptor and charge serve the new, empty, writable page. */
-		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+		page_clear_flags(page, PG_PROTECTED);
 		memcg_stat_add(c->f->tree, (struct objcg_id){ page->objcg }, MEMCG_STAT_PGDROPPED,
 			       1);
 	}
@@ -209,7 +209,7 @@ static int give_back(struct fault_ctx *c, struct page *page)
 	}
 	n = pager->ops->copy(pager, c->queue, c->addr, frame, 1, flags);
 	if (n < 0)
-		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+		page_clear_flags(page, PG_PROTECTED);
 	if (n == -EAGAIN || n == -ENOMEM)
 		return (int)n;
 	frames_put(frames, page->frame, 1);
@@ -240,7 +240,7 @@ static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct s
 	}
 	/* mremap(2) may have moved the address while the page was in its frame. */
 	page->vpn = c->addr >> PAGE_SHIFT;
-	atomic32_fetch_and(&page->flags, ~(u32)PG_FRAME);
+	page_clear_flags(page, PG_FRAME);
 	atomic32_fetch_or(&page->flags, PG_ACTIVE);
 	stat_add(&lruvec_of(f->lru, objcg_memcg(f->tree, o))->nr_soft_hits, 1);
 	memcg_stat_add(f->tree, o, MEMCG_STAT_PGACTIVATE, 1);

@@ -110,7 +110,7 @@ static void move_pte(struct fault *f, struct pte *from, struct pte *to, u64 to_a
 		page->vpn = to_addr >> PAGE_SHIFT;
 		/* The kernel moves a page without its protection (before 6.13 with it,
 		 * but into a mapping that nobody watches). */
-		atomic32_fetch_and(&page->flags, ~(u32)PG_PROTECTED);
+		page_clear_flags(page, PG_PROTECTED);
 	}
 	pte_set_pins(to, pins);
 	pte_set_pins(from, 0);

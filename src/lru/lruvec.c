@@ -274,7 +274,7 @@ u32 lru_refill_inactive(struct lru *lru, struct memcg_id memcg, u32 nr)
 		for (u32 i = 0; i < got; i++) {
 			struct page *page = page_at(&lru->mm->pages, batch[i]);
 
-			atomic32_fetch_and(&page->flags, ~(u32)PG_ACTIVE);
+			page_clear_flags(page, PG_ACTIVE);
 			atomic32_fetch_or(&page->flags, PG_WORKINGSET);
 			if (!lru_putback(lru, batch[i], false))
 				page_free(&lru->mm->pages, batch[i]);

@@ -64,6 +64,11 @@ static inline u64 page_addr(const struct page *page)
 	return page->vpn << PAGE_SHIFT;
 }
 
+static inline void page_clear_flags(struct page *page, u32 flags)
+{
+	(void)atomic32_fetch_and(&page->flags, ~flags);
+}
+
 /* {0} when descriptors are exhausted. */
 struct page_id page_alloc(struct pages *pages, u64 vpn, u32 objcg);
 void page_free(struct pages *pages, struct page_id id);

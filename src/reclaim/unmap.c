@@ -199,9 +199,7 @@ u32 reclaim_rescue_unevictable(struct reclaim *r, struct memcg_id id, u32 nr)
 				   pages);
 
 	for (u32 i = 0; i < got; i++) {
-		struct page *page = page_of(r, pages[i]);
-
-		atomic32_fetch_and(&page->flags, ~(u32)(PG_UNEVICTABLE | PG_ACTIVE));
+		page_clear_flags(page_of(r, pages[i]), PG_UNEVICTABLE | PG_ACTIVE);
 		if (!lru_putback(r->lru, pages[i], false))
 			page_free(&r->mm->pages, pages[i]);
 	}
