@@ -49,8 +49,8 @@ bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over);
 
 /* ---- write protection (protect.c) ------------------------------------------ */
 
-/* Shall a page that is only read be mapped write-protected? */
-bool QUIRE_MUST_CHECK fault_wants_protection(struct fault *f);
+/* Shall the page be mapped write-protected?  Only where a load is what faulted. */
+bool QUIRE_MUST_CHECK fault_wants_protection(const struct fault_ctx *c);
 /* The store at c->addr met a protected page: true when that is settled, false when
  * the page has left meanwhile and this is a fault like any other. */
 bool fault_unprotect(struct fault_ctx *c);

@@ -8,8 +8,6 @@
  * memory that is read and then written is mapped writable at once, but for a sample
  * that notices when this changes.
  */
-#include <errno.h>
-
 #include "base/mutant.h"
 #include "fault/internal.h"
 
@@ -20,12 +18,13 @@
 /* One page in so many is the sample. */
 #define PROTECT_SAMPLE 16u
 
-bool fault_wants_protection(struct fault *f)
+bool fault_wants_protection(const struct fault_ctx *c)
 {
+	struct fault *f = c->f;
 	u32 lost = atomic32_peek(&f->protected_lost), in = atomic32_peek(&f->protected_in);
 	u32 turn;
 
-	if (!atomic32_load(&f->mm->pager.protects))
+	if (c->write || !atomic32_load(&f->mm->pager.protects))
 		return false;
 	/* A second fault costs half of what MOVE costs more than a batch. */
 	turn = atomic32_fetch_add(&f->protect_turn, 1);

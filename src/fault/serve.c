@@ -57,7 +57,7 @@ int fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags)
 	c->new_page = page_alloc(pages, c->addr >> PAGE_SHIFT, c->objcg.v);
 	if (!c->new_page.v)
 		return -ENOMEM;
-	if (src && !c->write && fault_wants_protection(c->f)) {
+	if (src && fault_wants_protection(c)) {
 		flags |= PAGER_PROTECT;
 		page_flags |= PG_PROTECTED;
 	}
@@ -203,7 +203,7 @@ static int give_back(struct fault_ctx *c, struct page *page)
 	}
 	/* Also where the mapping became read-only or is locked since: moving is
 	 * refused then, copying is not. */
-	if (!c->write && fault_wants_protection(c->f)) {
+	if (fault_wants_protection(c)) {
 		flags |= PAGER_PROTECT;
 		atomic32_fetch_or(&page->flags, PG_PROTECTED);
 	}
