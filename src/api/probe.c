@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "api/api.h"
-#include "base/os.h"
 #include "pager/pager.h"
 #include "store/store.h"
 

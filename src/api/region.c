@@ -8,7 +8,6 @@
  * See also: engine/engine.h, page/region.h.
  */
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "api/api.h"

@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <stdarg.h>
-#include <string.h>
 
 #include "api/api.h"
 #include "base/os.h"

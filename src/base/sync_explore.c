@@ -32,7 +32,6 @@
 #include "base/os.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #define STACK_BYTES (256 * KIB)

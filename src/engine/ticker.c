@@ -8,7 +8,6 @@
  * The watchdog counts its own ticks, not the clock: Ctrl-Z, a debugger or a
  * suspended machine stop it together with the faults it watches.
  */
-#include <fcntl.h>
 #include <string.h>
 
 #include "engine/internal.h"

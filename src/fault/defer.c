@@ -7,7 +7,6 @@
  * mapped already and only its wake-up is late.
  * Lock rank: LEAF (wait_lock), nothing is called under it.
  */
-#include <errno.h>
 
 #include "base/os.h"
 #include "fault/internal.h"

@@ -6,8 +6,6 @@
 
 #include <errno.h>
 
-#include "base/fmt.h"
-
 /* Faults that wait at one time, mostly: a step of the table. */
 #define FAULT_WAIT_RESERVE 1024u
 

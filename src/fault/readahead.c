@@ -9,8 +9,6 @@
  * visible and listed at once (I6).  Never waits: a busy pte, a full group or no
  * free request ends the window.
  */
-#include <errno.h>
-#include <string.h>
 
 #include "base/mutant.h"
 #include "fault/internal.h"

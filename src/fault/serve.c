@@ -10,7 +10,6 @@
  * Lock ranks: PTE and below.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "base/mutant.h"
 #include "base/os.h"

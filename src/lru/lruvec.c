@@ -10,7 +10,6 @@
 #include <errno.h>
 
 #include "base/mutant.h"
-#include "base/os.h"
 
 static size_t more_bytes(const struct lru *lru)
 {

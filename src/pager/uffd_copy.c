@@ -33,7 +33,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include "base/assert.h"
 #include "base/failpoint.h"

@@ -26,7 +26,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "base/assert.h"
 #include "base/failpoint.h"
 #include "base/os.h"
 

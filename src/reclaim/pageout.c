@@ -10,9 +10,6 @@
  */
 #include "reclaim/reclaim.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "base/probe.h"
 
 struct laundry {

@@ -16,7 +16,6 @@
  */
 #include <string.h>
 
-#include "base/assert.h"
 #include "base/os.h"
 #include "store/internal.h"
 

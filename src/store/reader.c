@@ -15,9 +15,7 @@
  * log.lock; not held in finish().
  */
 #include <errno.h>
-#include <string.h>
 
-#include "base/assert.h"
 #include "base/failpoint.h"
 #include "base/os.h"
 #include "store/reader.h"

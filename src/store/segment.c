@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <linux/fcntl.h>
-#include <string.h>
 
 #include "base/assert.h"
 #include "base/fmt.h"

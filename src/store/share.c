@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <linux/fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <lz4.h>
-#include <string.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
