@@ -18,6 +18,7 @@
 #include "base/os.h"
 
 #include "base/failpoint.h"
+#include "base/fmt.h"
 #include "base/sync.h"
 #include "base/vdso.h"
 #ifdef QUIRE_EXPLORE
@@ -410,16 +411,11 @@ bool os_two_cpus(int cpu[2])
 /* proc_pid_stat(5): field 39, counted behind the name, which may hold anything. */
 int os_thread_cpu(int tid)
 {
-	char buf[512], path[64] = "/proc/self/task/", *to = path + strlen(path);
-	char digits[12], *d = digits + sizeof(digits);
+	char buf[512], path[64];
 	int fd, cpu = 0, field = 2;
 	long n, at;
 
-	*--d = 0;
-	for (; tid; tid /= 10)
-		*--d = (char)('0' + tid % 10);
-	memcpy(to, d, strlen(d));
-	memcpy(to + strlen(d), "/stat", sizeof("/stat"));
+	fmt_str(path, sizeof(path), "/proc/self/task/%d/stat", tid);
 	fd = os_open(path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;

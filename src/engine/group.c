@@ -3,9 +3,9 @@
  * group.c - groups, their knobs, events and callbacks.
  *
  * Owns: the front door of groups and their knobs, eventfds, calls of application
- * code.  Does not own the end of a group (offline.c).  Application code runs on an application thread that sits in
- * engine_callback_loop(), with no lock held and a time limit: reclaim goes on
- * without an answer.
+ * code.  Does not own the end of a group (offline.c).  Application code runs on an
+ * application thread that sits in engine_callback_loop(), with no lock held and a
+ * time limit: reclaim goes on without an answer.
  */
 #include <errno.h>
 #include <signal.h>
