@@ -175,38 +175,18 @@ static bool bad_range(u64 addr, u64 len)
 }
 
 /*
- * Passive: run the work here, under the PASSIVE lock.  True when it was done; else
- * the engine runs (by now) and a request is due.
- */
-static bool passive_begin(struct engine *e)
-{
-	if (aspace_running(e))
-		return false;
-	engine_passive_enter(e);
-	if (!aspace_running(e))
-		return true;
-	engine_passive_leave(e);
-	return false;
-}
-
-static void passive_end(struct engine *e)
-{
-	engine_passive_leave(e);
-}
-
-/*
- * The same for work that adds `more` bytes: an engine that must run before they may
- * exist is started first, so that one that cannot start has done nothing by halves.
- * 1: passive, lock held; 0: running; else the error.
+ * engine_passive_begin() for work that adds `more` bytes: an engine that must run before
+ * they may exist is started first, so that one that cannot start has done nothing by
+ * halves.  1: passive, lock held; 0: running; else the error.
  */
 static int grow_begin(struct engine *e, u64 more)
 {
-	while (passive_begin(e)) {
+	while (engine_passive_begin(e)) {
 		int err;
 
 		if (!engine_must_start(e, more))
 			return 1;
-		passive_end(e);
+		engine_passive_leave(e);
 		err = engine_start(e);
 		/* The kernel's word for it, in a program that never heard of us. */
 		if (err)
@@ -241,7 +221,7 @@ int engine_mmap(struct engine *e, struct memcg_id id, void *addr, size_t len, in
 		return (int)err;
 	if (err) {
 		err = aspace_mmap(e, id, (u64)addr, len, prot, flags, &at);
-		passive_end(e);
+		engine_passive_leave(e);
 	} else {
 		err = CALL(e, REQ_MMAP, &at, id.v, (u64)addr, len, (u64)prot, (u64)flags);
 	}
@@ -262,7 +242,7 @@ int engine_adopt(struct engine *e, struct memcg_id id, void *addr, size_t len)
 	if (!err)
 		return (int)CALL(e, REQ_ADOPT, NULL, id.v, (u64)addr, len);
 	err = aspace_adopt(e, id, (u64)addr, len);
-	passive_end(e);
+	engine_passive_leave(e);
 	return (int)err;
 }
 
@@ -273,10 +253,10 @@ int aspace_range_call(struct engine *e, u32 op, void *addr, size_t len, u64 extr
 
 	if (bad_range((u64)addr, local.arg[1]))
 		return -EINVAL;
-	if (!passive_begin(e))
+	if (!engine_passive_begin(e))
 		return (int)request_call(e, op, local.arg, 3, NULL);
 	request_serve(e, &local);
-	passive_end(e);
+	engine_passive_leave(e);
 	return (int)local.result;
 }
 
@@ -314,7 +294,7 @@ int engine_mremap(struct engine *e, void *old, size_t old_len, size_t new_len, i
 		return (int)err;
 	if (err) {
 		err = aspace_mremap(e, (u64)old, old_len, new_len, flags, (u64)new_addr, &at);
-		passive_end(e);
+		engine_passive_leave(e);
 	} else {
 		err = CALL(e, REQ_MREMAP, &at, (u64)old, old_len, new_len, (u64)flags,
 			   (u64)new_addr);

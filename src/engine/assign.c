@@ -140,18 +140,13 @@ static int call(struct engine *e, u32 op, const u64 *arg, u64 *ret_moved)
 {
 	struct request local = { .op = op, .arg = { arg[0], arg[1], arg[2] } };
 
-	if (!engine_running(e)) {
-		engine_passive_enter(e);
-		if (!engine_running(e)) {
-			request_serve(e, &local);
-			engine_passive_leave(e);
-			*ret_moved = local.value;
-			/* The new limit may be one that needs us. */
-			return local.result ? (int)local.result : engine_start_if_needed(e);
-		}
-		engine_passive_leave(e);
-	}
-	return (int)request_call(e, op, arg, 3, ret_moved);
+	if (!engine_passive_begin(e))
+		return (int)request_call(e, op, arg, 3, ret_moved);
+	request_serve(e, &local);
+	engine_passive_leave(e);
+	*ret_moved = local.value;
+	/* The new limit may be one that needs us. */
+	return local.result ? (int)local.result : engine_start_if_needed(e);
 }
 
 int engine_assign(struct engine *e, struct memcg_id id, void *addr, size_t len, u64 *ret_moved)

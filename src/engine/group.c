@@ -47,17 +47,12 @@ int engine_group_remove(struct engine *e, struct memcg_id id, enum engine_remove
 	u64 arg[] = { id.v, how };
 	s64 err;
 
-	if (!engine_running(e)) {
-		engine_passive_enter(e);
-		if (!engine_running(e)) {
-			err = offline_group(e, id, how);
-			offline_release(e);
-			engine_passive_leave(e);
-			return (int)err;
-		}
-		engine_passive_leave(e);
-	}
-	return (int)request_call(e, REQ_GROUP_REMOVE, arg, ARRAY_SIZE(arg), NULL);
+	if (!engine_passive_begin(e))
+		return (int)request_call(e, REQ_GROUP_REMOVE, arg, ARRAY_SIZE(arg), NULL);
+	err = offline_group(e, id, how);
+	offline_release(e);
+	engine_passive_leave(e);
+	return (int)err;
 }
 
 /* ---- knobs ----------------------------------------------------------------------- */

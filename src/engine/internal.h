@@ -212,6 +212,9 @@ _Noreturn void engine_fatal(void *ctx, const char *reason);
  * memory or forks must not interrupt its holder, so signals wait.
  */
 void engine_passive_enter(struct engine *e);
+/* True, lock held: passive, the caller does the work itself.  False: the engine runs
+ * (by now), and a request is due. */
+bool QUIRE_MUST_CHECK engine_passive_begin(struct engine *e);
 void engine_passive_leave(struct engine *e);
 /* Of a limit in bytes, what a program may fill before it needs paging: the rest is for
  * what nobody has counted yet. */

@@ -28,6 +28,17 @@ void engine_passive_enter(struct engine *e)
 	e->passive_mask = mask;
 }
 
+bool engine_passive_begin(struct engine *e)
+{
+	if (engine_running(e))
+		return false;
+	engine_passive_enter(e);
+	if (!engine_running(e))
+		return true;
+	engine_passive_leave(e);
+	return false;
+}
+
 void engine_passive_leave(struct engine *e)
 {
 	u64 mask = e->passive_mask;
