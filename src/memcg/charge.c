@@ -147,14 +147,19 @@ void memcg_uncharge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_i
 	uncharge_counters(t, o, surplus);
 }
 
-/* The target has it already: the rest of a move. */
-static void move_from(struct memcg_tree *t, struct objcg_id from, u64 nr, u32 common)
+/* The target's counters have it already: the rest of a move. */
+static void finish_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to,
+			enum page_counter_kind kind, u64 nr, u32 common)
 {
-	u32 a = objcg_memcg(t, from).v;
-	u64 old = atomic64_fetch_sub(&objcg_of(t, from)->memory, nr);
+	struct objcg *a = objcg_of(t, from), *b = objcg_of(t, to);
+	bool swap = kind == COUNTER_SWAP;
+	u32 memcg = objcg_memcg(t, from).v;
+	u64 old;
 
+	(void)atomic64_fetch_add(swap ? &b->swap : &b->memory, nr);
+	old = atomic64_fetch_sub(swap ? &a->swap : &a->memory, nr);
 	quire_assert(old >= nr);
-	page_counter_uncharge(t, a, COUNTER_MEMORY, nr, common);
+	page_counter_uncharge(t, memcg, kind, nr, common);
 }
 
 int memcg_try_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr,
@@ -167,8 +172,7 @@ int memcg_try_move_charge(struct memcg_tree *t, struct objcg_id from, struct obj
 		memcg_count_event(t, *ret_over, MEMCG_MAX);
 		return -ENOMEM;
 	}
-	(void)atomic64_fetch_add(&objcg_of(t, to)->memory, nr);
-	move_from(t, from, nr, common);
+	finish_move(t, from, to, COUNTER_MEMORY, nr, common);
 	tell_pressure(t, b, mask);
 	return 0;
 }
@@ -180,8 +184,7 @@ void memcg_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_
 
 	/* From the common ancestor upwards nothing changes, not even the peak. */
 	mask = page_counter_charge(t, b, COUNTER_MEMORY, nr, common);
-	(void)atomic64_fetch_add(&objcg_of(t, to)->memory, nr);
-	move_from(t, from, nr, common);
+	finish_move(t, from, to, COUNTER_MEMORY, nr, common);
 	tell_pressure(t, b, mask);
 }
 
@@ -211,25 +214,13 @@ void memcg_swap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 nr)
 	page_counter_uncharge(t, memcg, COUNTER_SWAP, nr, 0);
 }
 
-static void swap_moved(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u64 nr,
-		       u32 common)
-{
-	u32 a = objcg_memcg(t, from).v;
-	u64 old;
-
-	(void)atomic64_fetch_add(&objcg_of(t, to)->swap, nr);
-	old = atomic64_fetch_sub(&objcg_of(t, from)->swap, nr);
-	quire_assert(old >= nr);
-	page_counter_uncharge(t, a, COUNTER_SWAP, nr, common);
-}
-
 void memcg_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
 {
 	u32 b = objcg_memcg(t, to).v;
 	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
 
 	(void)page_counter_charge(t, b, COUNTER_SWAP, nr, common);
-	swap_moved(t, from, to, nr, common);
+	finish_move(t, from, to, COUNTER_SWAP, nr, common);
 }
 
 int memcg_try_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr,
@@ -242,7 +233,7 @@ int memcg_try_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg
 		memcg_count_event(t, (struct memcg_id){ b }, MEMCG_SWAP_MAX);
 		return -ENOSPC;
 	}
-	swap_moved(t, from, to, nr, common);
+	finish_move(t, from, to, COUNTER_SWAP, nr, common);
 	return 0;
 }
 
