@@ -10,24 +10,11 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "lib/test.h"
+#include "lib/open_real.h"
 
 #define MIB ((size_t)1 << 20)
 #define PAGE ((size_t)4096)
 #define SLACK (4 * 64 * PAGE) /* bought ahead by engine threads */
-
-static struct quire *open_real(void)
-{
-	struct quire_probe probe = { .size = sizeof(probe) };
-	struct quire_options opt = QUIRE_OPTIONS_INIT;
-	struct quire *q;
-
-	if (quire_probe(NULL, &probe) < 0)
-		SKIP("%s", quire_why());
-	if (quire_open(&opt, &q) < 0)
-		FAIL("%s", quire_why());
-	return q;
-}
 
 static struct quire_group *group_of(struct quire *q, const char *path, size_t max)
 {

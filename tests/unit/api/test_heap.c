@@ -9,23 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/test.h"
+#include "lib/open_real.h"
 
 #define MIB ((size_t)1 << 20)
 #define LIMIT (8 * MIB)
-
-static struct quire *open_real(void)
-{
-	struct quire_probe probe = { .size = sizeof(probe) };
-	struct quire_options opt = QUIRE_OPTIONS_INIT;
-	struct quire *q;
-
-	if (quire_probe(NULL, &probe) < 0)
-		SKIP("%s", quire_why());
-	if (quire_open(&opt, &q) < 0)
-		FAIL("%s", quire_why());
-	return q;
-}
 
 static struct quire_group *limited_group(struct quire *q)
 {

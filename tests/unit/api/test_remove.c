@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/test.h"
+#include "lib/open_real.h"
 
 #define MIB ((size_t)1 << 20)
 #define PAGE ((size_t)4096)
@@ -23,19 +23,6 @@
 		ASSERT_EQ((call), -(code));                                                        \
 		ASSERT_TRUE(strstr(quire_why(), part) != NULL);                                    \
 	} while (0)
-
-static struct quire *open_real(void)
-{
-	struct quire_probe probe = { .size = sizeof(probe) };
-	struct quire_options opt = QUIRE_OPTIONS_INIT;
-	struct quire *q;
-
-	if (quire_probe(NULL, &probe) < 0)
-		SKIP("%s", quire_why());
-	if (quire_open(&opt, &q) < 0)
-		FAIL("%s", quire_why());
-	return q;
-}
 
 /* "parent" with a limit of 64 MiB, "parent/child" with one of 8. */
 static struct quire_group *two_groups(struct quire *q, struct quire_group **ret_child)
