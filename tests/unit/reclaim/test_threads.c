@@ -58,12 +58,17 @@ static void start_kswapd(struct rig *r)
 	ASSERT_OK(thread_start(&t->thread));
 }
 
-static void stop(struct rig *r)
+static void stop_kswapd(struct rig *r)
 {
 	atomic32_store(&r->e->reclaim.stop, 1);
 	kswapd_wake(&r->e->reclaim);
 	thread_join(&r->e->kswapd_task.thread);
 	rig_drain_task(r, &r->e->kswapd_task);
+}
+
+static void stop(struct rig *r)
+{
+	stop_kswapd(r);
 	rig_stop_threads(r);
 }
 
@@ -174,10 +179,7 @@ TEST(busy_group_and_another)
 		os_sleep_ns(NSEC_PER_MSEC);
 		stolen = memcg_stat_read(r->e->tree, r->d, MEMCG_STAT_PGSTEAL_KSWAPD);
 	} while (!stolen && !atomic32_load(&r->e->reclaim.stop));
-	atomic32_store(&r->e->reclaim.stop, 1);
-	kswapd_wake(&r->e->reclaim);
-	thread_join(&r->e->kswapd_task.thread);
-	rig_drain_task(r, &r->e->kswapd_task);
+	stop_kswapd(r);
 	ASSERT_GT(stolen, 0u);
 	memcg_set_max(r->e->tree, r->c, COUNTER_MEMORY, PAGE_COUNTER_MAX);
 	memcg_set_max(r->e->tree, r->d, COUNTER_MEMORY, PAGE_COUNTER_MAX);
@@ -216,14 +218,11 @@ TEST(nothing_can_leave_and_nobody_waits)
 	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, 64);
 	start_kswapd(r);
 	os_sleep_ns(550 * NSEC_PER_MSEC);
-	atomic32_store(&r->e->reclaim.stop, 1);
-	kswapd_wake(&r->e->reclaim);
-	thread_join(&r->e->kswapd_task.thread);
+	stop_kswapd(r);
 	/* One round a tick of 100 ms, or two; we may have slept longer than we wanted. */
 	ASSERT_LE(stat_read(&r->e->reclaim.nr_rounds),
 		  2 * (1 + (os_now_ns() - since) / (100 * NSEC_PER_MSEC)));
 	fake_set(&r->e->mm.pager, fake_addr(0), 64, 0, FAKE_PINNED);
-	rig_drain_task(r, &r->e->kswapd_task);
 	rig_check(r);
 	rig_destroy(r);
 }
