@@ -13,8 +13,7 @@ int uffd_new(int dev_fd, int flags);
 /* Agree on features; ret_api may be NULL.  A descriptor can do this once. */
 int uffd_api(int fd, u64 features, struct uffdio_api *ret_api);
 
-/* features: of the queues' descriptors, beyond none. */
-int uffd_open(struct pager *p, u32 nr_queues, int dev_fd, u64 features);
+int uffd_open(struct pager *p, u32 nr_queues, int dev_fd);
 /* Forget the descriptors; they may be a parent process's. */
 void uffd_close(struct pager *p);
 /* Close what uffd_open() opened; dev_fd is the caller's. */
@@ -24,6 +23,7 @@ void uffd_close_all(struct pager *p, int dev_fd);
 int uffd_register(int fd, u64 addr, u64 len, u64 mode);
 /* No transparent huge pages, for a fault must be for one page; no merged ones. */
 int uffd_plain_pages(u64 addr, u64 len);
+int uffd_add_range(struct pager *p, u32 q, u64 addr, u64 len);
 int uffd_remove_range(struct pager *p, u32 q, u64 addr, u64 len);
 
 /*

@@ -116,8 +116,9 @@ void uffd_close_all(struct pager *p, int dev_fd)
 	uffd_close(p);
 }
 
-int uffd_open(struct pager *p, u32 nr_queues, int dev_fd, u64 features)
+int uffd_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
+	u64 features = UFFD_FEATURE_THREAD_ID | (p->caps.wp ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : 0);
 	int fd;
 
 	if (!nr_queues || nr_queues > PAGER_MAX_QUEUES)
@@ -171,6 +172,16 @@ int uffd_register(int fd, u64 addr, u64 len, u64 mode)
 	int err = failpoint("uffd_register");
 
 	return err ? err : os_ioctl(fd, UFFDIO_REGISTER, &reg);
+}
+
+int uffd_add_range(struct pager *p, u32 q, u64 addr, u64 len)
+{
+	u64 mode = UFFDIO_REGISTER_MODE_MISSING | (p->caps.wp ? UFFDIO_REGISTER_MODE_WP : 0);
+	int err;
+
+	quire_assert(q < p->nr_queues);
+	err = uffd_plain_pages(addr, len);
+	return err ? err : uffd_register(p->uffd[q], addr, len, mode);
 }
 
 int uffd_remove_range(struct pager *p, u32 q, u64 addr, u64 len)

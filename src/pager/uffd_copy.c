@@ -43,8 +43,7 @@
 
 static int copy_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
-	int err = uffd_open(p, nr_queues, dev_fd,
-			    UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID);
+	int err = uffd_open(p, nr_queues, dev_fd);
 
 	if (err)
 		return err;
@@ -56,17 +55,6 @@ static int copy_open(struct pager *p, u32 nr_queues, int dev_fd)
 		uffd_open_protected(p);
 	}
 	return err;
-}
-
-static int copy_add_range(struct pager *p, u32 q, u64 addr, u64 len)
-{
-	int err;
-
-	quire_assert(q < p->nr_queues);
-	err = uffd_plain_pages(addr, len);
-	return err ? err :
-		     uffd_register(p->uffd[q], addr, len,
-				   UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
 }
 
 /* Frames are filled by plain stores of the kernel here: not registered. */
@@ -185,7 +173,7 @@ const struct pager_ops pager_uffd_copy = {
 	.sees_pins = false,
 	.open = copy_open,
 	.close = uffd_close,
-	.add_range = copy_add_range,
+	.add_range = uffd_add_range,
 	.remove_range = uffd_remove_range,
 	.add_frames = copy_add_frames,
 	.take = copy_take,

@@ -68,9 +68,7 @@ static int touch_for_write(u64 addr)
 
 static int move_open(struct pager *p, u32 nr_queues, int dev_fd)
 {
-	int err = uffd_open(p, nr_queues, dev_fd,
-			    UFFD_FEATURE_THREAD_ID |
-				    (p->caps.wp ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : 0));
+	int err = uffd_open(p, nr_queues, dev_fd);
 
 	/* Refused after setuid(2): then what is not writable stays. */
 	if (!err && p->caps.wp)
@@ -78,18 +76,6 @@ static int move_open(struct pager *p, u32 nr_queues, int dev_fd)
 	if (!err && p->mem_fd >= 0)
 		uffd_open_protected(p);
 	return err;
-}
-
-static int move_add_range(struct pager *p, u32 q, u64 addr, u64 len)
-{
-	int err;
-
-	quire_assert(q < p->nr_queues);
-	err = uffd_plain_pages(addr, len);
-	return err ? err :
-		     uffd_register(p->uffd[q], addr, len,
-				   UFFDIO_REGISTER_MODE_MISSING |
-					   (p->caps.wp ? UFFDIO_REGISTER_MODE_WP : 0));
 }
 
 static int move_add_frames(struct pager *p, void *base, u64 len)
@@ -188,7 +174,7 @@ const struct pager_ops pager_uffd_move = {
 	.sees_pins = true,
 	.open = move_open,
 	.close = uffd_close,
-	.add_range = move_add_range,
+	.add_range = uffd_add_range,
 	.remove_range = uffd_remove_range,
 	.add_frames = move_add_frames,
 	.take = move_take,
