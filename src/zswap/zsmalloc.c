@@ -2,10 +2,10 @@
 /*
  * zsmalloc.c - compressed objects in size classes (kernel: mm/zsmalloc.c).
  *
- * Owns the pool's address space, the zspages in it, the handle table and one
- * lock per class.  It does not charge anybody, knows no slots and never looks
- * into an object.  Entry points: zs_store(), zs_load(), zs_free(),
- * zs_compact().
+ * Owns the pool's address space, the zspages in it and one lock per class.  It
+ * does not charge anybody, knows no slots and never looks into an object; the
+ * table of handles is handles.c's.  Entry points: zs_store(), zs_load(),
+ * zs_free(), zs_compact().
  *
  * Layout.  The pool is one reservation cut into *blocks* of 64 KiB of address
  * space.  A zspage uses the first pages of a block, up to all 16; the rest is
@@ -33,7 +33,7 @@
  *  - an empty zspage does not exist outside release_zspage().
  *
  * Locks: class->lock (rank ZS_CLASS, one at a time) guards its zspages, their
- * objects and their handle entries; handles.lock (rank SLAB) the free handles.
+ * objects and their handle entries.
  * Memory goes back to the OS with no lock held.
  */
 #include "zswap/zsmalloc.h"
@@ -47,6 +47,7 @@
 #include "base/ilist.h"
 #include "base/mutant.h"
 #include "base/os.h"
+#include "zswap/handles.h"
 
 #define ZS_MIN_SIZE 32u
 #define ZS_DELTA 16u
@@ -72,8 +73,6 @@
 #define BLOCK_SIZE (ZS_MAX_PAGES * PAGE_SIZE)
 #define BLOCK_STEP (2 * MIB) /* address space made accessible at once */
 #define MAX_BLOCKS (1u << 24)
-#define HANDLE_STEP (64 * KIB)
-#define MAX_HANDLES 0x7fffffffu
 #define FREE_TAG 0x80000000u
 #define FREE_END 0xffffu
 
@@ -98,17 +97,6 @@ struct zs_class {
 	struct ilist list[ZS_GROUPS]; /* (L) */
 	struct counter64 nr_zspages; /* (L), read without */
 	struct counter64 nr_inuse; /* (L), read without */
-};
-
-/* 4 bytes an object: its place, or the next free handle. */
-struct handles {
-	u32 *at; /* (C) */
-	u32 nr_max; /* (C) */
-	struct mutex lock;
-	u32 nr_ready; /* (L) accessible */
-	u32 nr_high; /* (L) first never used */
-	u32 free_head; /* (L) 0: none */
-	struct counter64 nr_live;
 };
 
 struct zspool {
@@ -230,71 +218,6 @@ static u32 place_block(u32 place)
 static u32 place_object(u32 place)
 {
 	return place & (ZS_MAX_OBJECTS - 1);
-}
-
-/* ---- handles ----------------------------------------------------------- */
-
-static int handles_init(struct handles *t, u64 nr_max)
-{
-	void *at;
-	int err;
-
-	t->nr_max = (u32)min_of(nr_max, (u64)MAX_HANDLES);
-	err = os_mmap_anon(align_up((size_t)t->nr_max * sizeof(u32), HANDLE_STEP), PROT_NONE, true,
-			   &at);
-	if (err)
-		return err;
-	os_name_mapping(at, align_up((size_t)t->nr_max * sizeof(u32), HANDLE_STEP),
-			"quire: zsmalloc handles");
-	t->at = at;
-	t->nr_high = 1;
-	mutex_init(&t->lock, "zs_handles", LOCK_RANK_SLAB);
-	return 0;
-}
-
-static void handles_exit(struct handles *t, struct meta *meta)
-{
-	stat_sub(&meta->bytes, t->nr_ready * sizeof(u32));
-	(void)os_munmap(t->at, align_up((size_t)t->nr_max * sizeof(u32), HANDLE_STEP));
-}
-
-static u32 handle_grow_locked(struct handles *t, struct meta *meta)
-{
-	if (t->nr_high >= t->nr_max)
-		return 0;
-	if (t->nr_high >= t->nr_ready) {
-		if (os_mprotect((char *)t->at + (size_t)t->nr_ready * sizeof(u32), HANDLE_STEP,
-				PROT_READ | PROT_WRITE))
-			return 0;
-		t->nr_ready += HANDLE_STEP / sizeof(u32);
-		stat_add(&meta->bytes, HANDLE_STEP);
-	}
-	return t->nr_high++;
-}
-
-static u32 handle_alloc(struct handles *t, struct meta *meta)
-{
-	u32 h;
-
-	mutex_lock(&t->lock);
-	h = t->free_head;
-	if (h)
-		t->free_head = t->at[h];
-	else
-		h = handle_grow_locked(t, meta);
-	mutex_unlock(&t->lock);
-	if (h)
-		stat_add(&t->nr_live, 1);
-	return h;
-}
-
-static void handle_free(struct handles *t, u32 h)
-{
-	mutex_lock(&t->lock);
-	t->at[h] = t->free_head;
-	t->free_head = h;
-	mutex_unlock(&t->lock);
-	stat_sub(&t->nr_live, 1);
 }
 
 /* ---- zspages ----------------------------------------------------------- */
@@ -524,12 +447,12 @@ int zs_store(struct zspool *pool, const void *data, u32 len, struct zs_handle *r
 	struct zs_class *c = class_for(pool, len);
 	u32 h, block, obj;
 
-	h = handle_alloc(&pool->handles, pool->meta);
+	h = handles_alloc(&pool->handles, pool->meta);
 	if (!h)
 		return -ENOMEM;
 	block = lock_with_room(pool, c);
 	if (!block) {
-		handle_free(&pool->handles, h);
+		handles_free(&pool->handles, h);
 		return -ENOMEM;
 	}
 	obj = take_object(pool, c, block, h);
@@ -574,7 +497,7 @@ void zs_free(struct zspool *pool, struct zs_handle handle, u32 len)
 	mutex_unlock(&c->lock);
 	if (empty)
 		(void)release_zspage(pool, block);
-	handle_free(&pool->handles, handle.v);
+	handles_free(&pool->handles, handle.v);
 }
 
 u32 zs_charged_size(struct zspool *pool, u32 len)
