@@ -86,16 +86,14 @@ long os_write(int fd, const void *buf, size_t len)
 	return res;
 }
 
-long os_pread(int fd, void *buf, size_t len, u64 off)
+/* pread(2) or pwrite(2), to the end or until there is no more. */
+static long transfer_at(long nr, int fd, u64 buf, size_t len, u64 off)
 {
 	size_t done = 0;
-	int err = failpoint("os_pread");
 
-	if (err)
-		return err;
 	while (done < len) {
-		long res = os_syscall6(SYS_pread64, fd, (long)((char *)buf + done),
-				       (long)(len - done), (long)(off + done), 0, 0);
+		long res = os_syscall6(nr, fd, (long)(buf + done), (long)(len - done),
+				       (long)(off + done), 0, 0);
 
 		if (res == -EINTR)
 			continue;
@@ -108,26 +106,20 @@ long os_pread(int fd, void *buf, size_t len, u64 off)
 	return (long)done;
 }
 
+long os_pread(int fd, void *buf, size_t len, u64 off)
+{
+	int err = failpoint("os_pread");
+
+	return err ? err : transfer_at(SYS_pread64, fd, (u64)buf, len, off);
+}
+
 long os_pwrite(int fd, const void *buf, size_t len, u64 off)
 {
-	size_t done = 0;
-	int err = failpoint("os_pwrite");
+	long n = failpoint("os_pwrite");
 
-	if (err)
-		return err;
-	while (done < len) {
-		long res = os_syscall6(SYS_pwrite64, fd, (long)((const char *)buf + done),
-				       (long)(len - done), (long)(off + done), 0, 0);
-
-		if (res == -EINTR)
-			continue;
-		if (res < 0)
-			return res;
-		if (res == 0)
-			return -EIO;
-		done += (size_t)res;
-	}
-	return (long)done;
+	if (!n)
+		n = transfer_at(SYS_pwrite64, fd, (u64)buf, len, off);
+	return n < 0 || (size_t)n == len ? n : -EIO;
 }
 
 long os_read_file(const char *path, char *buf, size_t size)
