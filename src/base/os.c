@@ -185,13 +185,23 @@ int os_pidfd_open(int pid)
 	return (int)os_syscall(SYS_pidfd_open, pid, 0, 0);
 }
 
-int os_pidfd_getfd(int pidfd, int fd)
+/* No failpoint: messages go this way. */
+static int program_fd(int fd)
 {
-	int err = failpoint("os_pidfd_getfd");
+	long pidfd = os_syscall(SYS_pidfd_open, os_getpid(), 0, 0), ours;
 
-	if (err)
-		return err;
-	return (int)os_syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	if (pidfd < 0)
+		return (int)pidfd;
+	ours = os_syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	(void)os_syscall(SYS_close, pidfd, 0, 0);
+	return (int)ours;
+}
+
+int os_program_fd(int fd)
+{
+	int err = failpoint("os_program_fd");
+
+	return err ? err : program_fd(fd);
 }
 
 int os_unshare(int flags)
@@ -250,29 +260,12 @@ _Noreturn void os_exit_group(int status)
 
 /* ---- messages, abort ----------------------------------------------------- */
 
-/*
- * The descriptor to write to, or -errno.  An engine thread may have a private
- * table of descriptors in which 2 is closed or, worse, is the store: it takes
- * the program's from the process, whose table is that of its first thread.
- */
-static int open_program_stderr(void)
-{
-	long pidfd, fd;
-
-	if (!thread_self())
-		return STDERR_FD;
-	pidfd = os_syscall(SYS_pidfd_open, os_getpid(), 0, 0);
-	if (pidfd < 0)
-		return (int)pidfd;
-	fd = os_syscall(SYS_pidfd_getfd, pidfd, STDERR_FD, 0);
-	(void)os_syscall(SYS_close, pidfd, 0, 0);
-	return (int)fd;
-}
-
+/* An engine thread may have a private table of descriptors in which 2 is closed or,
+ * worse, is the store. */
 void os_message(const char *msg)
 {
 	bool borrowed = thread_self() != NULL;
-	int fd = open_program_stderr();
+	int fd = borrowed ? program_fd(STDERR_FD) : STDERR_FD;
 	size_t len = strlen(msg);
 
 	while (fd >= 0 && len > 0) {

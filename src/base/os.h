@@ -72,7 +72,9 @@ int os_gettid(void);
 u32 os_getuid(void);
 u32 os_geteuid(void);
 int os_pidfd_open(int pid);
-int os_pidfd_getfd(int pidfd, int fd);
+/* A copy of the program's descriptor, for a thread with a table of its own: the
+ * process's is that of its first thread. */
+int os_program_fd(int fd);
 int os_unshare(int flags);
 int os_kill(int pid, int sig);
 /*

@@ -71,16 +71,12 @@ static void fill_header(struct passed *p)
 /* Request thread: fds[] through the program's descriptor `to`. */
 static s64 send_fds(int to, const int *fds)
 {
-	int pidfd = os_pidfd_open(os_getpid()), sock;
+	int sock = os_program_fd(to);
 	struct cmsghdr *cm;
 	struct passed p;
 	u32 nr = 0;
 	long n;
 
-	if (pidfd < 0)
-		return pidfd;
-	sock = os_pidfd_getfd(pidfd, to);
-	os_close(pidfd);
 	if (sock < 0)
 		return sock;
 	fill_header(&p);

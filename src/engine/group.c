@@ -140,13 +140,8 @@ void group_deliver_events(struct engine *e)
 
 s64 group_watch_add(struct engine *e, struct memcg_id id, u32 mask, int fd, u64 *ret_watch)
 {
-	int pidfd = os_pidfd_open(os_getpid());
-	int ours;
+	int ours = os_program_fd(fd);
 
-	if (pidfd < 0)
-		return pidfd;
-	ours = os_pidfd_getfd(pidfd, fd);
-	os_close(pidfd);
 	if (ours < 0)
 		return ours;
 	for (u32 i = 0; i < NR_WATCHES; i++) {
