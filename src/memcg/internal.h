@@ -24,7 +24,7 @@
 #include "memcg/member.h"
 
 #define SEG_MAGIC 0x6572697571657274ull
-#define SEG_VERSION 2
+#define SEG_VERSION 3
 #define SEG_CHUNK (2 * MIB)
 #define SEG_HEAD_BYTES (128 * KIB) /* header, members and index in chunk 0 */
 #define SEG_MEMBERS_AT (4 * KIB)
@@ -72,7 +72,8 @@ struct seg_header {
 	struct atomic32 flags; /* SEG_RECURSIVEPROT */
 	struct atomic32 nr_members; /* member records ever used */
 	struct atomic32 nr_refused; /* processes that found them all taken */
-	u64 pid_ns; /* (C) inode of the pid namespace of all members */
+	/* (C) inodes of the namespaces of all members: what pids and start times mean */
+	u64 pid_ns, time_ns;
 	struct area_head area[SEG_NR_AREAS];
 };
 _Static_assert(sizeof(struct seg_header) <= SEG_MEMBERS_AT, "header fits its page");
@@ -183,6 +184,7 @@ struct segment {
 	char *area[SEG_NR_AREAS]; /* (C) */
 	struct atomic32 nr_mapped[SEG_NR_AREAS]; /* records that may be touched */
 	int fd; /* (C) or -1 */
+	u64 lock_word; /* (L) what the owner word is while we hold it */
 	bool shared; /* (C) other processes may map it */
 	bool readonly; /* (C) */
 	u32 refs; /* (L) trees on it */

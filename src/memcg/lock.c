@@ -41,7 +41,7 @@ static bool owner_alive(u64 owner)
 	return os_process_alive((int)(owner >> 32), (now - min_of(age, now) + 1) * OWNER_TICK_NS);
 }
 
-static void process_lock(struct seg_header *h)
+static void process_lock(struct segment *s, struct seg_header *h)
 {
 	u64 me = owner_word(os_getpid(), os_boot_ns());
 	bool late = false;
@@ -51,9 +51,10 @@ static void process_lock(struct seg_header *h)
 		u64 owner = atomic64_load(&h->lock_owner);
 
 		if (!owner || (late && !owner_alive(owner))) {
-			if (atomic64_cas(&h->lock_owner, owner, me))
-				return;
-			continue;
+			if (!atomic64_cas(&h->lock_owner, owner, me))
+				continue;
+			s->lock_word = me;
+			return;
 		}
 		(void)atomic32_fetch_add(&h->lock_waiters, 1);
 		if (atomic64_load(&h->lock_owner) == owner)
@@ -62,9 +63,10 @@ static void process_lock(struct seg_header *h)
 	}
 }
 
-static void process_unlock(struct seg_header *h)
+static void process_unlock(const struct segment *s, struct seg_header *h)
 {
-	(void)atomic64_xchg(&h->lock_owner, 0);
+	/* Unless it was taken from us, whom somebody has taken for dead. */
+	(void)atomic64_cas(&h->lock_owner, s->lock_word, 0);
 	(void)atomic32_fetch_add(&h->lock_seq, 1);
 	/* A waiter that was killed stays counted: then this is one call too many. */
 	if (atomic32_load(&h->lock_waiters))
@@ -75,7 +77,7 @@ void segment_lock_raw(struct memcg_tree *t)
 {
 	mutex_lock(&t->seg->lock);
 	if (t->seg->shared)
-		process_lock(seg_head(t));
+		process_lock(t->seg, seg_head(t));
 }
 
 int segment_lock(struct memcg_tree *t)
@@ -94,7 +96,7 @@ void segment_unlock(struct memcg_tree *t)
 {
 	quire_assert(!(atomic32_load(&seg_head(t)->seq) & 1) || t->seg->shared);
 	if (t->seg->shared)
-		process_unlock(seg_head(t));
+		process_unlock(t->seg, seg_head(t));
 	mutex_unlock(&t->seg->lock);
 }
 

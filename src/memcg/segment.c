@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "base/os.h"
 
@@ -203,12 +204,26 @@ static void header_expect(struct seg_header *h)
 	h->chunk_bytes = SEG_CHUNK;
 }
 
-/* The numbers of processes mean something within one only. */
-static u64 own_pid_ns(void)
+static u64 inode_of(const char *path)
 {
 	struct stat st;
 
-	return os_stat("/proc/self/ns/pid", &st) ? 0 : st.st_ino;
+	return os_stat(path, &st) ? 0 : st.st_ino;
+}
+
+/*
+ * Pids and start times mean something within one pid and time namespace only, and where
+ * /proc is that one's: else everybody here would look dead to us, or we to them.
+ */
+static bool is_same_namespace(const struct seg_header *h)
+{
+	char self[16], target[16] = "";
+
+	fmt_str(self, sizeof(self), "%d", os_getpid());
+	if (os_syscall(SYS_readlink, "/proc/self", target, sizeof(target) - 1) < 0)
+		return false;
+	return !strcmp(self, target) && h->pid_ns == inode_of("/proc/self/ns/pid") &&
+	       h->time_ns == inode_of("/proc/self/ns/time");
 }
 
 /* All but the lock, which is held.  What is zero stays untouched: writing to it would
@@ -228,7 +243,10 @@ static void header_init(struct memcg_tree *t)
 	struct seg_header *h = seg_head(t);
 
 	header_expect(h);
-	h->pid_ns = t->seg->shared ? own_pid_ns() : 0;
+	if (t->seg->shared) {
+		h->pid_ns = inode_of("/proc/self/ns/pid");
+		h->time_ns = inode_of("/proc/self/ns/time");
+	}
 	atomic32_store(&h->nr_chunks, 1);
 	atomic32_store(&h->flags, SEG_RECURSIVEPROT);
 	for (u32 a = 0; a < SEG_NR_AREAS; a++) {
@@ -448,11 +466,14 @@ static int load_segment_locked(struct memcg_tree *t, enum memcg_attach how)
 	ret = map_segment(t, &size);
 	if (ret)
 		return ret;
+	/* Before the lock: its owner may be alive and look dead. */
+	if (atomic64_load(&seg_head(t)->magic) && !is_same_namespace(seg_head(t)))
+		return -EXDEV;
 	if (how == MEMCG_ATTACH_NEW_IMAGE)
 		segment_lock_forget_image(t);
 	segment_lock_raw(t);
 	ret = load_segment(t, size);
-	if (!ret && seg_head(t)->pid_ns != own_pid_ns())
+	if (!ret && !is_same_namespace(seg_head(t)))
 		ret = -EXDEV;
 	segment_unlock(t);
 	return ret;

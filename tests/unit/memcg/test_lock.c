@@ -177,14 +177,22 @@ TEST(not_taken_over_from_the_living)
 	common_exit();
 }
 
-TEST(other_pid_namespace)
+TEST(other_namespace)
 {
+	const u64 foreign = 0x3fffffull << 32 | 1;
 	struct meta meta = { 0 };
 	struct memcg_tree *t, *more;
 
 	common_init();
 	t = attach();
 	seg_head(t)->pid_ns++;
+	/* Held by a process that we cannot see: it is not for us to say that it is dead. */
+	atomic64_store(&seg_head(t)->lock_owner, foreign);
+	ASSERT_EQ(memcg_tree_attach(&meta, segment_fd, MEMCG_ATTACH_MORE, &more), -EXDEV);
+	ASSERT_EQ(atomic64_load(&seg_head(t)->lock_owner), foreign);
+	atomic64_store(&seg_head(t)->lock_owner, 0);
+	seg_head(t)->pid_ns--;
+	seg_head(t)->time_ns++;
 	ASSERT_EQ(memcg_tree_attach(&meta, segment_fd, MEMCG_ATTACH_MORE, &more), -EXDEV);
 	memcg_tree_close(t);
 	common_exit();
