@@ -36,9 +36,10 @@
 #define NR_GROUPS 3u
 #define NR_THREADS 2u
 #define NR_PAGES 1024u /* of a thread; a group has 256 or 512 */
-/* The C library's own, and those of a sanitizer; a member that leaves any leaves several. */
+/* The C library's own, and those of a sanitizer; a member that left one each time would leave a
+ * hundred. */
 #ifdef __SANITIZE_ADDRESS__
-#define MORE_MAPPINGS 20u
+#define MORE_MAPPINGS 60u
 #else
 #define MORE_MAPPINGS 2u
 #endif
