@@ -9,7 +9,7 @@
  */
 #include <errno.h>
 
-#include "race.h"
+#include "bodies.h"
 
 static struct objcg_id handle_d;
 
@@ -55,24 +55,6 @@ static void assign_and_remove(void *ctx)
 	err = offline_group(rig->e, rig->c, ENGINE_REMOVE_EMPTY);
 	quire_assert(!err);
 	offline_release(rig->e);
-}
-
-static void unmap(void *ctx)
-{
-	(void)ctx;
-	rig_unmap(rig, 1, 2);
-}
-
-static void pageout(void *ctx)
-{
-	(void)ctx;
-	rig_pageout(rig, 1, 2);
-}
-
-static void writeback(void *ctx)
-{
-	(void)ctx;
-	(void)rig_writeback(rig, 1, 2);
 }
 
 /* In the group it goes to. */

@@ -3,7 +3,7 @@
  * test_fault.c - a page comes in while somebody else wants it in, or out.
  * tsan
  */
-#include "race.h"
+#include "bodies.h"
 
 /* ---- bodies -------------------------------------------------------------------- */
 
@@ -23,12 +23,6 @@ static void write_0(void *ctx)
 {
 	(void)ctx;
 	rig_write(rig, 0, 0, RIG_TEXT, 77);
-}
-
-static void unmap(void *ctx)
-{
-	(void)ctx;
-	rig_unmap(rig, 1, 2);
 }
 
 /* ---- beginnings ---------------------------------------------------------------- */

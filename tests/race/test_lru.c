@@ -6,7 +6,7 @@
  * it sets it again (K2); what is isolated can be put back, or is freed (K4).
  * tsan
  */
-#include "race.h"
+#include "bodies.h"
 
 /* ---- bodies ---------------------------------------------------------------------- */
 
@@ -46,12 +46,6 @@ static void pin(void *ctx)
 	populate_unpin(&rig->e->fault, fake_addr(0), fake_addr(1));
 }
 
-static void unmap(void *ctx)
-{
-	(void)ctx;
-	rig_unmap(rig, 1, 2);
-}
-
 static void unmap_too(void *ctx)
 {
 	(void)ctx;
@@ -61,12 +55,6 @@ static void unmap_too(void *ctx)
 static void unmap_and_pageout(void *ctx)
 {
 	unmap(ctx);
-	rig_pageout(rig, 1, 2);
-}
-
-static void pageout(void *ctx)
-{
-	(void)ctx;
 	rig_pageout(rig, 1, 2);
 }
 

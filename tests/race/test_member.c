@@ -11,7 +11,7 @@
 #include <errno.h>
 
 #include "memcg/internal.h"
-#include "race.h"
+#include "bodies.h"
 
 static struct memcg_tree *dead, *reaper;
 static struct objcg_id dead_handle;
@@ -90,15 +90,6 @@ static void charge_and_keep(void *ctx)
 	quire_assert(!err);
 	memcg_zswap_charge(rig->e->tree, rig->objcg, 1);
 	gate_leave(&rig->e->fault_gate);
-}
-
-static void remove_group(void *ctx)
-{
-	s64 err = offline_group(rig->e, rig->c, ENGINE_REMOVE_EMPTY);
-
-	(void)ctx;
-	quire_assert(!err);
-	offline_release(rig->e);
 }
 
 static void release(void *ctx)

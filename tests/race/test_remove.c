@@ -9,18 +9,9 @@
  */
 #include <string.h>
 
-#include "race.h"
+#include "bodies.h"
 
 /* ---- bodies ---------------------------------------------------------------------- */
-
-static void remove_group(void *ctx)
-{
-	s64 err = offline_group(rig->e, rig->c, ENGINE_REMOVE_EMPTY);
-
-	(void)ctx;
-	quire_assert(!err);
-	offline_release(rig->e);
-}
 
 static void remove_and_reuse(void *ctx)
 {
@@ -56,24 +47,6 @@ static void charge_swap(void *ctx)
 	quire_assert(!err);
 	memcg_swap_uncharge(rig->e->tree, rig->objcg, 1);
 	gate_leave(&rig->e->reclaim_gate);
-}
-
-static void unmap(void *ctx)
-{
-	(void)ctx;
-	rig_unmap(rig, 1, 2);
-}
-
-static void pageout(void *ctx)
-{
-	(void)ctx;
-	rig_pageout(rig, 1, 2);
-}
-
-static void writeback(void *ctx)
-{
-	(void)ctx;
-	(void)rig_writeback(rig, 1, 2);
 }
 
 static void fault(void *ctx)

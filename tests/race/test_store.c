@@ -10,7 +10,7 @@
  */
 #include <errno.h>
 
-#include "race.h"
+#include "bodies.h"
 
 /* ---- bodies ---------------------------------------------------------------------- */
 
@@ -32,28 +32,10 @@ static void zap(void *ctx)
 	rig_zap(rig, 0, 0, 1);
 }
 
-static void writeback(void *ctx)
-{
-	(void)ctx;
-	(void)rig_writeback(rig, 1, 2);
-}
-
 static void writeback_too(void *ctx)
 {
 	(void)ctx;
 	(void)rig_writeback(rig, 2, 2);
-}
-
-static void unmap(void *ctx)
-{
-	(void)ctx;
-	rig_unmap(rig, 1, 2);
-}
-
-static void pageout(void *ctx)
-{
-	(void)ctx;
-	rig_pageout(rig, 1, 2);
 }
 
 static void clean(void *ctx)

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/failpoint.h"
-#include "race.h"
+#include "bodies.h"
 
 static struct failpoints fps;
 
@@ -22,18 +22,6 @@ static void zap(void *ctx)
 {
 	(void)ctx;
 	rig_zap(rig, 0, 0, 1);
-}
-
-static void unmap(void *ctx)
-{
-	(void)ctx;
-	rig_unmap(rig, 1, 2);
-}
-
-static void pageout(void *ctx)
-{
-	(void)ctx;
-	rig_pageout(rig, 1, 2);
 }
 
 static void unmap_and_pageout(void *ctx)
