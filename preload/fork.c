@@ -82,13 +82,22 @@ static pid_t (*libc_fork)(void);
 /* What fork(2) says where a child cannot be had for want of something. */
 EXPORT pid_t fork(void)
 {
+	pid_t pid;
+
 	if (preload.ready && engine_fork_check(preload.e)) {
 		errno = EAGAIN;
 		return -1;
 	}
 	if (!libc_fork)
 		*(void **)&libc_fork = dlsym(RTLD_NEXT, "fork");
-	return libc_fork();
+	pid = libc_fork();
+	if (pid < 0 && preload.ready) {
+		int err = errno;
+
+		engine_fork_failed(preload.e);
+		errno = err;
+	}
+	return pid;
 }
 
 void fork_install(void)

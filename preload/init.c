@@ -242,12 +242,8 @@ static void start(const char *text, char *const *envp)
 	/* The run's segment is gone or full: limits hold all the same. */
 	if (err)
 		err = create_engine(&s, -1, envp, &preload.e);
-	if (fd >= 0) {
-		/* Its number is the program's from here on. */
-		if (!err && engine_tree(preload.e))
-			memcg_tree_forget_fd(engine_tree(preload.e));
-		os_close(fd);
-	}
+	if (fd >= 0)
+		os_close(fd); /* its number is the program's from here on */
 	if (err)
 		os_abort("quire: cannot set up the program's memory group: not enough memory or "
 			 "address space (ulimit -v)?\n");

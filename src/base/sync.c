@@ -265,10 +265,21 @@ void mutex_unlock(struct mutex *m)
 
 /* ---- event --------------------------------------------------------------- */
 
-void event_init(struct event *ev)
+static void event_init_as(struct event *ev, bool shared)
 {
 	atomic32_poke(&ev->seq, 0);
 	atomic32_poke(&ev->nr_waiting, 0);
+	ev->shared = shared;
+}
+
+void event_init(struct event *ev)
+{
+	event_init_as(ev, false);
+}
+
+void event_init_shared(struct event *ev)
+{
+	event_init_as(ev, true);
 }
 
 u32 event_seq(struct event *ev)
@@ -314,7 +325,7 @@ int event_wait(struct event *ev, u32 seq, u64 timeout_ns)
 	while (atomic32_load(&ev->seq) == seq) {
 		u64 left = time_left(until);
 
-		if (left == 0 || futex_wait(&ev->seq, seq, left, false) == -ETIMEDOUT) {
+		if (left == 0 || futex_wait(&ev->seq, seq, left, ev->shared) == -ETIMEDOUT) {
 			err = atomic32_load(&ev->seq) == seq ? -ETIMEDOUT : 0;
 			break;
 		}
@@ -329,7 +340,7 @@ void event_signal(struct event *ev)
 
 	atomic32_fetch_add(&ev->seq, 1);
 	if (MUTANT(event_looks_too_early) ? waiting : atomic32_load(&ev->nr_waiting))
-		futex_wake(&ev->seq, UINT32_MAX, false);
+		futex_wake(&ev->seq, UINT32_MAX, ev->shared);
 }
 
 /* ---- gate ---------------------------------------------------------------- */

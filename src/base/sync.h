@@ -219,8 +219,10 @@ void mutex_assert_held(const struct mutex *m);
 struct event {
 	struct atomic32 seq;
 	struct atomic32 nr_waiting;
+	bool shared; /* (C) it lies in a segment that several processes map */
 };
 void event_init(struct event *ev);
+void event_init_shared(struct event *ev);
 u32 event_seq(struct event *ev);
 /* 0, or -ETIMEDOUT. */
 int event_wait(struct event *ev, u32 seq, u64 timeout_ns);

@@ -105,7 +105,9 @@ static int init_tree(struct engine *e, const struct engine_config *cfg)
 		return err;
 	group_set_upcalls(e);
 	atomic32_poke(&e->home, MEMCG_ROOT.v);
-	return objcg_get(e->tree, MEMCG_ROOT, &e->home_objcg);
+	err = objcg_get(e->tree, MEMCG_ROOT, &e->home_objcg);
+	/* Until it starts it pages nothing. */
+	return err ? err : member_set_quiet(e->tree, cfg->flags & ENGINE_LAZY);
 }
 
 /* For machines with many cores: see bench/lru. */
@@ -158,7 +160,7 @@ static void init_reclaim(struct engine *e)
 		.oom = group_oom,
 		.ctx = e,
 	};
-	event_init(&r->wake);
+	r->wake = member_doorbell(e->tree);
 	event_init(&r->trim);
 }
 
@@ -225,6 +227,7 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 		return err;
 	}
 	e->fault.fatal = engine_fatal;
+	e->fault.knock = &e->request_event;
 	e->fault.fatal_ctx = e;
 	*ret_engine = e;
 	return 0;
@@ -248,10 +251,10 @@ struct memcg_tree *engine_tree(struct engine *e)
 int engine_set_home(struct engine *e, struct memcg_id home)
 {
 	struct objcg_id o;
-	int err = objcg_get(e->tree, home, &o);
+	int err = member_set_home(e->tree, home);
 
 	if (!err)
-		err = member_set_home(e->tree, home);
+		err = objcg_get(e->tree, home, &o);
 	if (err)
 		return err;
 	atomic32_store(&e->home, home.v);

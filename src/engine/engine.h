@@ -211,6 +211,8 @@ int QUIRE_MUST_CHECK engine_fork_check(struct engine *e);
 void engine_fork_prepare(struct engine *e);
 void engine_fork_parent(struct engine *e);
 void engine_fork_child(struct engine *e);
+/* After engine_fork_parent(): fork(2) has failed, there is no child. */
+void engine_fork_failed(struct engine *e);
 
 /* ---- seeing inside --------------------------------------------------------------- */
 

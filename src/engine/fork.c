@@ -14,7 +14,9 @@
  *      the program itself asked for it.
  *
  * Parent: undo, open.  Child, before any other handler: our threads and
- * descriptors do not exist here; new ones are made, ranges registered again.
+ * descriptors do not exist here; new ones are made, ranges registered again.  Its
+ * gates stay closed until it settles: with its first fault or request, or after 20 ms,
+ * it is charged for what it has.  A child that calls exec(2) first has cost nothing.
  * Descriptors the child needs (/dev/userfaultfd, the parent's store file) come
  * through a socket pair, since the program's table has none of ours.
  */
@@ -148,12 +150,12 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 		files.fd[i] = files.alive[i] = -1;
 	if (zswap_backing(&e->zswap))
 		err = store_fork_prepare(zswap_backing(&e->zswap), &files);
-	/* The parent lives on; the child could not read what is out, so it ends
-	 * with a reason instead (fork_child_restart()). */
-	e->fork_err = err;
+	e->fork_store_err = err;
 	e->fork_shares_store = false;
 	for (u32 i = 0; i < STORE_MAX_FILES; i++)
 		e->fork_shares_store |= files.fd[i] >= 0;
+	/* The parent lives on; a child without these ends with a reason instead. */
+	e->fork_tree_err = memcg_tree_fork_prepare(e->tree);
 	fds[0] = e->mm.pager.dev_fd;
 	memcpy(fds + 1, files.fd, sizeof(files.fd));
 	memcpy(fds + 1 + STORE_MAX_FILES, files.alive, sizeof(files.alive));
@@ -162,8 +164,9 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 
 s64 fork_thaw(struct engine *e)
 {
-	if (zswap_backing(&e->zswap) && !e->fork_err)
+	if (zswap_backing(&e->zswap) && !e->fork_store_err)
 		store_fork_parent(zswap_backing(&e->zswap));
+	memcg_tree_fork_parent(e->tree);
 	set_forkable(e, false);
 	atomic32_store(&e->frozen, 0);
 	gate_open(&e->fault_gate);
@@ -322,6 +325,7 @@ static bool hold_passive(struct engine *e)
 void engine_fork_prepare(struct engine *e)
 {
 	if (hold_passive(e)) {
+		e->fork_tree_err = memcg_tree_fork_prepare(e->tree);
 		set_forkable(e, true);
 		return;
 	}
@@ -341,6 +345,7 @@ static void close_passed(struct engine *e)
 void engine_fork_parent(struct engine *e)
 {
 	if (!engine_running(e)) {
+		memcg_tree_fork_parent(e->tree);
 		set_forkable(e, false);
 		engine_passive_leave(e);
 		return;
@@ -348,6 +353,17 @@ void engine_fork_parent(struct engine *e)
 	close_passed(e);
 	atomic32_store(&e->fault.forker, 0);
 	request_call(e, REQ_THAW, NULL, 0, NULL);
+}
+
+void engine_fork_failed(struct engine *e)
+{
+	if (!engine_running(e)) {
+		engine_passive_enter(e);
+		memcg_tree_fork_failed(e->tree);
+		engine_passive_leave(e);
+		return;
+	}
+	request_call(e, REQ_FORK_FAILED, NULL, 0, NULL);
 }
 
 /* ---- child ----------------------------------------------------------------------- */
@@ -369,7 +385,7 @@ static void forget_parent(struct engine *e)
 	for (u32 i = 0; i < NR_CALLBACKS; i++)
 		atomic32_poke(&e->callback[i].state, REQUEST_FREE);
 	event_init(&e->request_event);
-	event_init(&e->reclaim.wake);
+	e->reclaim.wake = member_doorbell(e->tree);
 	event_init(&e->reclaim.trim);
 	event_init(&e->callback_event);
 	atomic32_poke(&e->fault.forker, 0);
@@ -412,7 +428,7 @@ static void restart_store(struct engine *e)
 s64 fork_child_restart(struct engine *e)
 {
 	struct region r;
-	int err = e->fork_err ? e->fork_err : e->fork_fd_err;
+	int err = e->fork_store_err ? e->fork_store_err : e->fork_fd_err;
 
 	if (!err)
 		err = os_unshare(CLONE_FILES);
@@ -437,6 +453,8 @@ s64 fork_child_restart(struct engine *e)
 	}
 	if (!err)
 		err = engine_start_threads(e);
+	set_forkable(e, false);
+	e->unsettled = true;
 	return err;
 }
 
@@ -465,11 +483,23 @@ static void drop_unforked(struct engine *e)
 	}
 }
 
+void fork_settle(struct engine *e)
+{
+	memcg_tree_fork_settle(e->tree);
+	drop_unforked(e);
+	e->unsettled = false;
+	atomic32_store(&e->frozen, 0);
+	gate_open(&e->fault_gate);
+	gate_open(&e->reclaim_gate);
+	/* The group may be above its limit now. */
+	kswapd_wake(&e->reclaim);
+}
+
 _Noreturn static void fork_failed(struct engine *e)
 {
 	const char *why = "quire: fork: the child cannot start its engine\n";
 
-	if (e->fork_err == -EMFILE)
+	if (e->fork_store_err == -EMFILE)
 		why = "quire: fork: too many living children share the store\n";
 	else if (e->fork_fd_err)
 		why = "quire: fork: no free descriptor numbers to give the child its swap file: "
@@ -477,30 +507,31 @@ _Noreturn static void fork_failed(struct engine *e)
 	engine_fatal(e, why);
 }
 
+static void enter_tree(struct engine *e)
+{
+	int err = memcg_tree_fork_child(e->tree);
+
+	if (e->fork_tree_err == -EUSERS)
+		os_abort("quire: fork: the tree has no room for one more process: end some\n");
+	if (e->fork_tree_err)
+		os_abort("quire: fork: no memory for one more process in the tree\n");
+	if (err)
+		os_abort("quire: fork: the process was given up before it ran\n");
+}
+
 void engine_fork_child(struct engine *e)
 {
-	s64 err;
-
-	if (memcg_tree_fork_child(e->tree))
-		engine_fatal(e, "quire: fork: no memory for the child's own tree\n");
+	enter_tree(e);
 	drop_locks(e);
 	if (!engine_running(e)) {
+		memcg_tree_fork_settle(e->tree);
 		set_forkable(e, false);
 		engine_passive_leave(e);
 		return;
 	}
 	forget_parent(e);
-	/* Not frozen for the requests to come, gates still closed. */
-	err = thread_start(&e->request_task.thread);
-	if (!err)
-		err = request_call(e, REQ_CHILD, NULL, 0, NULL);
-	if (err)
+	/* Frozen, gates closed: what comes first makes it settle. */
+	if (thread_start(&e->request_task.thread) || request_call(e, REQ_CHILD, NULL, 0, NULL))
 		fork_failed(e);
 	close_passed(e);
-	set_forkable(e, false);
-	drop_unforked(e);
-	atomic32_store(&e->frozen, 0);
-	gate_open(&e->fault_gate);
-	gate_open(&e->reclaim_gate);
-	event_signal(&e->request_event);
 }

@@ -18,6 +18,8 @@
 
 #define SHRINKER_WAIT_NS (50 * NSEC_PER_MSEC)
 #define OOM_WAIT_NS (1000 * NSEC_PER_MSEC)
+/* So many milliseconds a killed process has to end before another is chosen. */
+#define OOM_REAP_TRIES 2000u
 /* A group is asked at most this often. */
 #define SHRINKER_PAUSE_NS (100 * NSEC_PER_MSEC)
 
@@ -309,8 +311,8 @@ static struct callback *oom_callback(struct engine *e, struct memcg_id id)
 	return NULL;
 }
 
-/* quire run: this process is the group.  Say who and why, then end it. */
-static _Noreturn void kill_self(struct engine *e, struct memcg_id id)
+/* Say who and why. */
+static void say_killed(struct engine *e, struct memcg_id id, int pid)
 {
 	char text[300], path[128];
 	struct fmt p;
@@ -320,17 +322,30 @@ static _Noreturn void kill_self(struct engine *e, struct memcg_id id)
 	fmt_str(text, sizeof(text),
 		"quire: out of memory in group %s: process %d killed: usage %llu KiB, max %llu KiB, "
 		"swap %llu KiB: raise --max, or see --swap-max and the store's free space\n",
-		path, os_getpid(),
-		(unsigned long long)memcg_usage(e->tree, id, COUNTER_MEMORY) << 2,
+		path, pid, (unsigned long long)memcg_usage(e->tree, id, COUNTER_MEMORY) << 2,
 		(unsigned long long)memcg_limit(e->tree, id, COUNTER_MEMORY) << 2,
 		(unsigned long long)memcg_usage(e->tree, id, COUNTER_SWAP) << 2);
-	if (member_self(e->tree))
-		fmt_str(member_self(e->tree)->last_words, sizeof(member_self(e->tree)->last_words),
-			"killed: out of memory in %s", path);
+	member_last_words(e->tree, pid, "killed: out of memory in %s", path);
 	os_message(text);
-	os_kill(os_getpid(), SIGKILL);
-	for (;;)
+}
+
+/*
+ * quire run: the process with most memory goes, ours or another; its charges come back
+ * when it is closed here.  A stopped one dies too.
+ */
+static bool kill_largest(struct engine *e, struct memcg_id id)
+{
+	int pid = member_largest(e->tree, id);
+
+	if (!pid)
+		pid = os_getpid();
+	say_killed(e, id, pid);
+	os_kill(pid, SIGKILL);
+	while (pid == os_getpid())
 		os_sleep_ns(NSEC_PER_SEC);
+	for (u32 n = 0; n < OOM_REAP_TRIES && !member_reap(e->tree); n++)
+		os_sleep_ns(NSEC_PER_MSEC);
+	return true;
 }
 
 bool group_oom(void *ctx, struct memcg_id id)
@@ -344,7 +359,7 @@ bool group_oom(void *ctx, struct memcg_id id)
 		return true;
 	memcg_count_event(e->tree, id, MEMCG_OOM_KILL);
 	if (e->flags & ENGINE_COUNT_UNMANAGED)
-		kill_self(e, id);
+		return kill_largest(e, id);
 	/* A library does not kill its host: the threads that wait for memory of this
 	 * group get SIGBUS, the others live. */
 	return fault_poison_waiting(&e->fault, id) > 0;

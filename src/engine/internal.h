@@ -34,11 +34,14 @@ enum engine_state { ENGINE_PASSIVE, ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FAIL
 #define NR_DOOMED 256
 /* Before each slice that is given back. */
 #define DISCARD_PAUSE_NS (100 * NSEC_PER_USEC)
-/* Removed groups that wait for their id to be free, handles for being empty. */
+/* Removed groups until their ids are released, whatever else there is to do; handles
+ * that wait for being empty. */
 #define NR_UNRELEASED 64
 #define NR_RETIRED 1024
 /* So long after a removal, unless more requests come. */
 #define RELEASE_DELAY_NS (2 * NSEC_PER_MSEC)
+/* A forked child that has neither faulted nor called us is charged then. */
+#define FORK_SETTLE_NS (20 * NSEC_PER_MSEC)
 #define WATCHDOG_TICKS 300 /* of 100 ms: a fault older than this ends the process */
 
 enum request_op {
@@ -66,6 +69,7 @@ enum request_op {
 	REQ_FREEZE_FAULTS,
 	REQ_THAW,
 	REQ_CHILD,
+	REQ_FORK_FAILED,
 	REQ_CHECK,
 	REQ_CLOSE,
 	NR_REQUEST_OPS,
@@ -155,9 +159,8 @@ struct engine {
 	struct atomic32 frozen; /* between REQ_FREEZE_RECLAIM and REQ_THAW */
 
 	/* (request thread) what removed groups left to do, offline.c */
-	u32 nr_doomed, nr_unreleased, nr_retired;
+	u32 nr_doomed, nr_retired;
 	struct doomed doomed[NR_DOOMED];
-	struct memcg_id unreleased[NR_UNRELEASED];
 	struct objcg_id retired[NR_RETIRED];
 
 	struct watch watch[NR_WATCHES];
@@ -178,7 +181,9 @@ struct engine {
 
 	/* fork: descriptors received for the child, in the program's table */
 	int fork_fd[1 + 2 * STORE_MAX_FILES];
-	int fork_err; /* the store cannot be shared with this child */
+	int fork_store_err; /* the store cannot be shared with this child */
+	int fork_tree_err; /* it has no place in the tree */
+	bool unsettled; /* (request thread) a child that has not been charged yet */
 	int fork_fd_err; /* the child lacks descriptors it cannot do without */
 	bool fork_shares_store; /* some of them are the store's */
 	void (*fork_touch)(void *ctx);
@@ -273,9 +278,7 @@ s64 offline_group(struct engine *e, struct memcg_id id, enum engine_remove how);
  * the parent while it still hangs on the child's list (K1). */
 void offline_reparent(void *ctx, struct memcg_id child, struct memcg_id parent,
 		      void (*flip)(void *arg), void *arg);
-/* Groups that other members have removed: released with ours. */
-void offline_notice(struct engine *e);
-/* The ids of removed groups may be used again. */
+/* The ids of removed groups, whoever removed them, may be used again. */
 void offline_release(struct engine *e);
 /* Give back a slice of what was discarded; false: there is nothing left. */
 bool offline_discard_step(struct engine *e);
@@ -292,6 +295,8 @@ s64 assign_all(struct engine *e, struct memcg_id id, u64 *ret_moved);
 s64 fork_freeze_faults(struct engine *e, struct request *rq);
 s64 fork_thaw(struct engine *e);
 s64 fork_child_restart(struct engine *e);
+/* A child pays for what it has; its gates open. */
+void fork_settle(struct engine *e);
 
 /* ---- placement.c ------------------------------------------------------------------ */
 

@@ -16,8 +16,8 @@
  *  - the memory of ENGINE_REMOVE_DISCARD: a range is forgotten at once and given
  *    back a slice at a time.  Until then its charges are the parent's.
  * Does not own: the tree (memcg/), heaps that lie in the ranges (api/heap.c).
- * Entry points: offline_group(), offline_notice(), offline_release(), offline_discard_step(),
- * offline_finish().  Request thread only, or passive.
+ * Entry points: offline_group(), offline_release(), offline_discard_step(), offline_finish().
+ * Request thread only, or passive.
  * Lock ranks: LRUVEC and ZSWAP_LRU of both groups; the gates.
  */
 #include <errno.h>
@@ -107,29 +107,18 @@ static u32 find_empty(struct engine *e)
 	return nr;
 }
 
-void offline_notice(struct engine *e)
-{
-	struct memcg_id id = { 0 };
-
-	while (e->nr_unreleased < NR_UNRELEASED && (id = memcg_next_offline(e->tree, id)).v) {
-		u32 i = 0;
-
-		while (i < e->nr_unreleased && e->unreleased[i].v != id.v)
-			i++;
-		if (i == e->nr_unreleased)
-			e->unreleased[e->nr_unreleased++] = id;
-	}
-}
-
 void offline_release(struct engine *e)
 {
+	struct memcg_id id = { 0 }, last = { 0 };
 	u32 nr_empty;
 
-	if (!e->nr_unreleased)
+	while ((id = memcg_next_offline(e->tree, id)).v)
+		last = id;
+	if (!last.v)
 		return;
 	nr_empty = find_empty(e);
 	/* Whoever read the old binding is inside a gate: once both were empty, the
-	 * id can be used again (L4). */
+	 * ids can be used again (L4). */
 	if (!MUTANT(release_does_not_wait)) {
 		gate_close(&e->reclaim_gate);
 		gate_close(&e->fault_gate);
@@ -137,15 +126,13 @@ void offline_release(struct engine *e)
 		gate_open(&e->reclaim_gate);
 	}
 	put_handles(e, nr_empty);
-	while (e->nr_unreleased) {
-		struct memcg_id id = e->unreleased[--e->nr_unreleased];
-
+	while (id.v != last.v && (id = memcg_next_offline(e->tree, id)).v) {
 		/* A queued fault is in no gate. */
 		if (!MUTANT(waiting_keeps_id))
 			fault_reparent_waiting(&e->fault, id, memcg_parent(e->tree, id));
 		retire_handle(e, id);
-		memcg_release(e->tree, id);
 	}
+	memcg_release(e->tree, last);
 }
 
 /* ---- regions --------------------------------------------------------------------- */
@@ -221,7 +208,7 @@ s64 offline_group(struct engine *e, struct memcg_id id, enum engine_remove how)
 
 	if (how == ENGINE_REMOVE_EMPTY && has_region(e, id))
 		return -EBUSY; /* L7: users, not mere memory */
-	if (e->nr_unreleased == NR_UNRELEASED)
+	if (memcg_nr_unreleased(e->tree) >= NR_UNRELEASED)
 		offline_release(e);
 	/* Afterwards they cannot be told from the parent's own. */
 	mark_regions(e, id, true);
@@ -234,7 +221,6 @@ s64 offline_group(struct engine *e, struct memcg_id id, enum engine_remove how)
 		doom_regions(e);
 	else
 		inherit_regions(e, parent);
-	e->unreleased[e->nr_unreleased++] = id;
 	/* Faults that waited for this group's limit may have room now. */
 	kswapd_wake(&e->reclaim);
 	return 0;

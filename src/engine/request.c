@@ -109,7 +109,10 @@ void request_main(struct thread *self)
 		if (atomic32_peek(&e->frozen)) {
 			if (atomic32_load(&e->reclaim.stop))
 				return;
-			event_wait(&e->request_event, seq, NSEC_PER_SEC);
+			event_wait(&e->request_event, seq,
+				   e->unsettled ? FORK_SETTLE_NS : NSEC_PER_SEC);
+			if (e->unsettled)
+				fork_settle(e);
 			continue;
 		}
 		/* Whoever waits for a request, or has just been woken, comes first. */
@@ -120,8 +123,7 @@ void request_main(struct thread *self)
 		}
 		if (atomic32_load(&e->reclaim.stop))
 			return;
-		offline_notice(e);
-		if (!e->nr_unreleased)
+		if (!memcg_nr_unreleased(e->tree))
 			event_wait(&e->request_event, seq, NSEC_PER_SEC);
 		else if (event_wait(&e->request_event, seq, RELEASE_DELAY_NS) == -ETIMEDOUT)
 			offline_release(e);
@@ -211,6 +213,9 @@ static s64 serve_fork(struct engine *e, struct request *rq)
 		return fork_freeze_faults(e, rq);
 	case REQ_THAW:
 		return fork_thaw(e);
+	case REQ_FORK_FAILED:
+		memcg_tree_fork_failed(e->tree);
+		return 0;
 	default:
 		return fork_child_restart(e);
 	}
@@ -218,8 +223,10 @@ static s64 serve_fork(struct engine *e, struct request *rq)
 
 static s64 serve_start(struct engine *e)
 {
-	int err = engine_open_all(e, -1);
+	int err = member_set_quiet(e->tree, false);
 
+	if (!err)
+		err = engine_open_all(e, -1);
 	if (!err)
 		err = engine_start_threads(e);
 	return err ? err : engine_adopt_all(e);

@@ -161,7 +161,7 @@ int engine_start_threads(struct engine *e)
 void engine_close_all(struct engine *e)
 {
 	atomic32_store(&e->reclaim.stop, 1);
-	event_signal(&e->reclaim.wake);
+	event_signal(e->reclaim.wake);
 	event_signal(&e->reclaim.trim);
 	event_signal(&e->fault.timer_wake);
 	thread_join(&e->kswapd_task.thread);

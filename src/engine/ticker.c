@@ -13,6 +13,7 @@
 #include "engine/internal.h"
 
 #include "base/os.h"
+#include "memcg/move.h"
 
 #define TICK_NS (100 * NSEC_PER_MSEC)
 /*
@@ -43,8 +44,7 @@ u64 ticker_anon_rss(struct engine *e)
 /* Managed pages of this process, mapped or in frames. */
 static u64 managed_pages(struct engine *e)
 {
-	return memcg_stat_read(e->tree, MEMCG_ROOT, MEMCG_STAT_ANON) +
-	       memcg_stat_read(e->tree, MEMCG_ROOT, MEMCG_STAT_FRAMES);
+	return member_stat(e->tree, MEMCG_STAT_ANON) + member_stat(e->tree, MEMCG_STAT_FRAMES);
 }
 
 /* True: look again soon. */
@@ -60,8 +60,8 @@ static bool charge_overhead(struct engine *e)
 	u64 foreign = anon > ours ? anon - ours : 0, before;
 	struct memcg_id home = engine_home(e);
 
-	before = memcg_stat_read(e->tree, home, MEMCG_STAT_UNMANAGED);
 	mutex_lock(&e->home_lock);
+	before = memcg_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED);
 	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_KERNEL, (meta + slack) >> PAGE_SHIFT);
 	if (adopted && (e->flags & ENGINE_COUNT_UNMANAGED))
 		memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, foreign);
@@ -150,7 +150,7 @@ void ticker_main(struct thread *self)
 			e->nr_ticks++;
 			next_tick = now + TICK_NS;
 			/* Perhaps another process has removed a group of ours. */
-			if (memcg_nr_dying(e->tree, MEMCG_ROOT))
+			if (memcg_nr_unreleased(e->tree))
 				event_signal(&e->request_event);
 			record_member(e);
 			aspace_tell_locked(e);

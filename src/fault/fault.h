@@ -94,6 +94,7 @@ struct fault {
 	 */
 	struct atomic32 forker, hold_wake;
 	struct gate *gate; /* (C) closed: no page may come in (fork, mremap) */
+	struct event *knock; /* (C) rung by who finds it closed */
 	void (*fatal)(void *ctx, const char *reason); /* (C) does not return */
 	void *fatal_ctx;
 

@@ -551,6 +551,7 @@ static bool enter_for(struct fault_thread *ft, const struct fault_msg *msgs, int
 	if (gate_try_enter(f->gate))
 		return true;
 	if (!atomic32_load(&f->forker)) {
+		event_signal(f->knock);
 		gate_enter(f->gate);
 		return true;
 	}

@@ -1,132 +1,230 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork.c - the tree of a forked child.
+ * fork.c - the tree and a forked child: a member more, that pays for itself.
  *
- * Owns: turning a shared segment into the child's private one.
- * Does not own: when (the engine's fork handler), private segments (they need
- * nothing but a free mutex and the new pid).
- * Entry points: memcg_tree_fork_child().
- * Invariants: addresses, ids and this member's totals are as in the parent.
- * Lock ranks: TREE, uncontended.
+ * Owns: the child's member record and charge handles, and when its copy of the
+ * parent's memory is charged.
+ * Does not own: when that is (engine/fork.c), private segments, which the child has
+ * for itself by copy-on-write.
+ * Entry points: memcg_tree_fork_prepare(), _parent(), _failed(), _child(), _settle().
+ * Invariants: the child has what the parent had at the fork under the numbers that
+ * pages and slots hold; its totals are true from its first moment, and reach the
+ * counters when it settles.  Until then both differ by `late`, which whoever closes
+ * its record knows of: a child that ends or is exec'ed first has cost nothing.
+ * Lock ranks: TREE, in the parent.  None in the child.
  *
- * A private segment came by copy-on-write: it is the child's own already.  A
- * shared one is replaced, at the same addresses, by a private copy: the child's
- * charges are then a snapshot of the parent's and nobody counts them twice.
- * Until limits are shared across processes the child is alone with its limits
- * from here on, and not in the parent's report.
- * Runs in the child before any other thread exists; the parent's gates were
- * closed at the fork, so its own records are at rest.
+ * The parent makes the records: between the fork and the child's first step
+ * nobody would wait for it before an id is used again.
  */
 #include "memcg/internal.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/os.h"
 
-static bool page_is_zero(const char *page)
-{
-	const u64 *word = (const u64 *)page;
+#define NR_GAUGES (MEMCG_STAT_UNEVICTABLE + 1)
 
-	for (u32 i = 0; i < PAGE_SIZE / sizeof(*word); i++)
-		if (word[i])
-			return false;
-	return true;
+/* Of one handle, as it was at the fork. */
+struct fork_copy {
+	u32 record; /* the child's; 0: the number is free */
+	u64 memory, swap, zswap_bytes;
+	u64 gauge[NR_GAUGES];
+};
+
+static size_t copy_bytes(const struct memcg_tree *t)
+{
+	return t->nr_fork_copies * sizeof(struct fork_copy);
 }
 
-/* Replace [addr, addr+len) by private memory with the same bytes. */
-static int copy_piece(char *addr, size_t len)
+static void drop_copy(struct memcg_tree *t)
 {
-	void *copy;
-	int err = os_mmap_anon(len, PROT_READ | PROT_WRITE, false, &copy);
-	long moved;
-
-	if (err)
-		return err;
-	/* Page by page and only what is there: most of a chunk never was touched. */
-	for (size_t off = 0; off < len; off += PAGE_SIZE)
-		if (!page_is_zero(addr + off))
-			memcpy((char *)copy + off, addr + off, PAGE_SIZE);
-	moved = os_mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, addr);
-	return moved < 0 ? (int)moved : 0;
+	if (t->fork_copy)
+		meta_free(t->meta, t->fork_copy, copy_bytes(t));
+	t->fork_copy = NULL;
 }
 
-static int copy_area(struct segment *s, enum seg_area a, size_t first, size_t record)
+/* This member's record behind a number, or NULL. */
+static const struct objcg *in_use(const struct memcg_tree *t, u32 o)
 {
-	size_t bytes = (size_t)atomic32_peek(&s->nr_mapped[a]) * record;
-	u32 nr_chunks = bytes > first ? (u32)((bytes - first + SEG_CHUNK - 1) / SEG_CHUNK) : 0;
-	int err = 0;
+	const struct objcg *c = objcg_at(t, atomic32_peek(&t->handle[o]));
 
-	for (u32 n = 0; n < nr_chunks && !err; n++)
-		err = copy_piece(s->area[a] + first + n * SEG_CHUNK, SEG_CHUNK);
-	return err;
+	/* Of a free number the word is the next free one. */
+	return c && atomic32_peek(&c->state) == OBJCG_LIVE &&
+			       atomic32_peek(&c->member) == t->self && c->local == o ?
+		       c :
+		       NULL;
 }
 
-/* Chunks that others made and we never mapped are not part of the copy. */
-static void trim_area(struct memcg_tree *t, enum seg_area a, size_t first, size_t record)
+static bool copy_handle(struct memcg_tree *t, u32 o, const struct objcg *from)
 {
-	struct area_head *ah = &seg_head(t)->area[a];
-	u32 nr = atomic32_peek(&t->seg->nr_mapped[a]);
-	size_t bytes = (size_t)nr * record;
+	struct fork_copy *copy = &t->fork_copy[o];
+	u32 i = segment_alloc(t, SEG_OBJCGS);
+	struct objcg *c = objcg_at(t, i);
 
-	atomic32_store(&ah->nr_ready, nr);
-	atomic32_store(&ah->nr_high, min_of(atomic32_peek(&ah->nr_high), nr));
-	atomic32_store(&ah->nr_chunks,
-		       bytes > first ? (u32)((bytes - first + SEG_CHUNK - 1) / SEG_CHUNK) : 0);
+	if (!i || !c)
+		return false;
+	copy->record = i;
+	copy->memory = atomic64_load(&from->memory);
+	copy->swap = atomic64_load(&from->swap);
+	copy->zswap_bytes = atomic64_load(&from->zswap_bytes);
+	for (u32 n = 0; n < NR_GAUGES; n++)
+		copy->gauge[n] = stat_read(&from->stat[n]);
+	atomic32_poke(&c->member, t->fork_member);
+	atomic32_poke(&c->memcg, atomic32_peek(&from->memcg));
+	atomic32_poke(&c->lists, atomic32_peek(&from->lists));
+	atomic32_poke(&c->refs, atomic32_peek(&from->refs));
+	c->local = o;
+	atomic32_store(&c->state, OBJCG_LIVE);
+	return objcg_link(t, i, atomic32_peek(&c->memcg));
 }
 
-/*
- * The other members went on while we copied: links and counters may not fit
- * together, and they are no members of the copy.  Their totals and ours are
- * whole words, so links are made anew, counters are added up from the totals,
- * and then the others leave.
- */
-static int become_alone(struct memcg_tree *t)
+/* A record that is ours in all but its number: until the child runs it has our pid. */
+static int make_member(struct memcg_tree *t)
 {
-	int err;
+	struct member *us = seg_member(t, t->self), *m;
+	int ret = member_claim(t, MEMCG_ATTACH_MORE, &t->fork_member);
 
-	mutex_lock(&t->seg->lock);
-	segment_change_begin(t);
-	rebuild_tree(t);
-	segment_change_end(t);
-	mutex_unlock(&t->seg->lock);
-	err = memcg_recount(t);
-	if (err)
-		return err;
-	mutex_lock(&t->seg->lock);
-	segment_change_begin(t);
-	for (u32 n = 0; n < NR_MEMBERS; n++)
-		if (n != t->self && member_alive(t, n))
-			member_leave(t, n);
-	segment_change_end(t);
-	mutex_unlock(&t->seg->lock);
+	if (ret)
+		return ret;
+	m = seg_member(t, t->fork_member);
+	m->info.home = us->info.home;
+	memcpy(m->info.comm, us->info.comm, sizeof(m->info.comm));
+	memcpy(m->info.pager, us->info.pager, sizeof(m->info.pager));
+	memcpy(m->info.store_dir, us->info.store_dir, sizeof(m->info.store_dir));
+	m->info.store_max = us->info.store_max;
+	/* It has whatever we have in hand. */
+	atomic64_store(&m->released, atomic64_peek(&us->released));
+	atomic32_store(&m->quiet, atomic32_peek(&us->quiet));
+	atomic32_store(&m->state, MEMBER_FORKING);
 	return 0;
+}
+
+static void undo_member(struct memcg_tree *t)
+{
+	if (t->fork_member != MEMBER_NOBODY)
+		member_leave(t, t->fork_member);
+	t->fork_member = MEMBER_NOBODY;
+}
+
+static int prepare_locked(struct memcg_tree *t)
+{
+	const struct objcg *c;
+	int ret = make_member(t);
+
+	for (u32 o = 1; o < t->nr_fork_copies && !ret; o++)
+		if ((c = in_use(t, o)) && !copy_handle(t, o, c))
+			ret = -ENOSPC;
+	if (ret)
+		undo_member(t);
+	return ret;
+}
+
+int memcg_tree_fork_prepare(struct memcg_tree *t)
+{
+	int ret;
+
+	if (!t->seg->shared || t->seg->readonly)
+		return 0;
+	t->fork_member = MEMBER_NOBODY;
+	ret = segment_lock(t);
+	if (ret)
+		return ret;
+	t->nr_fork_copies = t->nr_handles;
+	t->fork_copy = meta_alloc(t->meta, copy_bytes(t));
+	ret = -ENOMEM;
+	if (t->fork_copy) {
+		segment_change_begin(t);
+		ret = prepare_locked(t);
+		segment_change_end(t);
+	}
+	segment_unlock(t);
+	if (ret)
+		drop_copy(t);
+	return ret;
+}
+
+void memcg_tree_fork_parent(struct memcg_tree *t)
+{
+	drop_copy(t);
+}
+
+void memcg_tree_fork_failed(struct memcg_tree *t)
+{
+	if (t->fork_member == MEMBER_NOBODY || segment_lock(t))
+		return;
+	segment_change_begin(t);
+	undo_member(t);
+	segment_change_end(t);
+	segment_unlock(t);
+}
+
+/* The totals are ours at once; they are late for the counters. */
+static void take_copy(struct memcg_tree *t, u32 o)
+{
+	const struct fork_copy *copy = &t->fork_copy[o];
+	struct objcg *c = objcg_at(t, copy->record);
+
+	if (!c)
+		return;
+	/* Nobody believes them before we are ACTIVE. */
+	atomic64_store(&c->late_memory, copy->memory);
+	atomic64_store(&c->late_swap, copy->swap);
+	atomic64_store(&c->late_zswap, copy->zswap_bytes);
+	atomic64_store(&c->memory, copy->memory);
+	atomic64_store(&c->swap, copy->swap);
+	atomic64_store(&c->zswap_bytes, copy->zswap_bytes);
+	atomic32_store(&t->handle[o], copy->record);
 }
 
 int memcg_tree_fork_child(struct memcg_tree *t)
 {
-	struct segment *s = t->seg;
-	bool copied = s->shared && !s->readonly;
-	int err = 0;
+	struct member *m;
 
-	if (copied) {
-		err = copy_piece(s->base, SEG_HEAD_BYTES + SEG_GROUPS_FIRST);
-		if (!err)
-			err = copy_piece(s->area[SEG_OBJCGS], SEG_OBJCGS_FIRST);
-		if (!err)
-			err = copy_area(s, SEG_GROUPS, SEG_GROUPS_FIRST, sizeof(struct group));
-		if (!err)
-			err = copy_area(s, SEG_OBJCGS, SEG_OBJCGS_FIRST, sizeof(struct objcg));
-		s->shared = false;
-		s->fd = -1;
-		trim_area(t, SEG_GROUPS, SEG_GROUPS_FIRST, sizeof(struct group));
-		trim_area(t, SEG_OBJCGS, SEG_OBJCGS_FIRST, sizeof(struct objcg));
+	mutex_init(&t->seg->lock, "tree", LOCK_RANK_TREE);
+	if (!t->seg->shared) {
+		m = seg_member(t, t->self);
+		m->info.pid = os_getpid();
+		event_init(&m->doorbell);
+		return 0;
 	}
-	mutex_init(&s->lock, "tree", LOCK_RANK_TREE);
-	if (err)
-		return err;
-	if (t->self < NR_MEMBERS)
-		seg_member(t, t->self)->info.pid = os_getpid();
-	return copied ? become_alone(t) : 0;
+	if (!t->fork_copy)
+		return -EUSERS;
+	for (u32 o = 1; o < t->nr_fork_copies; o++)
+		take_copy(t, o);
+	t->self = t->fork_member;
+	t->fork_member = MEMBER_NOBODY;
+	m = seg_member(t, t->self);
+	m->info.pid = os_getpid();
+	m->info.start_ns = os_now_ns();
+	m->boot_ns = os_boot_ns();
+	/* Else our parent is long dead and somebody has closed our record. */
+	return atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_ACTIVE) ? 0 : -ESRCH;
+}
+
+static void charge_late(struct memcg_tree *t, struct objcg *c, enum page_counter_kind k,
+			struct atomic64 *late)
+{
+	u64 nr = atomic64_load(late);
+
+	(void)page_counter_charge(t, atomic32_load(&c->memcg), k, nr, 0);
+	/* Killed before this: too much is on the counters, which a recount finds. */
+	atomic64_store(late, 0);
+}
+
+void memcg_tree_fork_settle(struct memcg_tree *t)
+{
+	for (u32 o = 1; t->fork_copy && o < t->nr_fork_copies; o++) {
+		const struct fork_copy *copy = &t->fork_copy[o];
+		struct objcg *c = objcg_at(t, copy->record);
+
+		if (!c)
+			continue;
+		charge_late(t, c, COUNTER_MEMORY, &c->late_memory);
+		charge_late(t, c, COUNTER_SWAP, &c->late_swap);
+		charge_late(t, c, COUNTER_ZSWAP, &c->late_zswap);
+		for (u32 n = 0; n < NR_GAUGES; n++)
+			stat_add(&c->stat[n], copy->gauge[n]);
+	}
+	drop_copy(t);
 }

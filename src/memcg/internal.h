@@ -2,17 +2,15 @@
 /*
  * internal.h - the layout of a segment, and what the files of memcg/ share.
  *
- * A segment is a file (or private memory) that grows in chunks of 2 MiB:
+ * A segment is a file (or private memory), all of it mapped at once:
  *
- *   chunk 0   header | 64 members | name index | first groups | first objcgs
- *   chunk n   more groups, or more objcgs
+ *   header | name index | members | groups | charge handles
  *
- * Each kind of record is seen as one array ("area"): the chunks of an area lie
- * side by side in the address space of a process whatever their place in the
- * file.  Only chunks that exist in the file are mapped.  Records are named by
- * index, 0 is none; they are type-stable: a stale index finds some record of
- * that kind, never other memory.  Any index read from the segment goes through
- * group_at() or objcg_at(), which check it: other processes may scribble.
+ * Most of it is a hole.  Records are named by index, 0 is none (members begin
+ * with 0); their memory is made before an index is handed out.  They are
+ * type-stable: a stale index finds some record of that kind, never other memory.
+ * Any index read from the segment goes through group_at() or objcg_at(), which
+ * check it: other processes may scribble.
  *
  * Letters: (T) changed under the tree lock, read without; (A) any thread of
  * any member; (O) threads of the owning member only.
@@ -25,18 +23,14 @@
 
 #define SEG_MAGIC 0x6572697571657274ull
 #define SEG_VERSION 3
-#define SEG_CHUNK (2 * MIB)
-#define SEG_HEAD_BYTES (128 * KIB) /* header, members and index in chunk 0 */
-#define SEG_MEMBERS_AT (4 * KIB)
-#define SEG_INDEX_AT (64 * KIB)
 #define SEG_INDEX_SIZE (16u << 10) /* buckets of the name index */
-/* Bytes of the areas in chunk 0, which is small: each program that is started pays
- * for its pages (2 MiB cost 230 us, 256 KiB cost 17). */
-#define SEG_GROUPS_FIRST (64 * KIB)
-#define SEG_OBJCGS_FIRST (64 * KIB)
-#define SEG_FIRST_CHUNK (SEG_HEAD_BYTES + SEG_GROUPS_FIRST + SEG_OBJCGS_FIRST)
-#define SEG_AREA_CHUNKS 32 /* most chunks of an area beyond chunk 0 */
-#define SEG_MAX_CHUNKS (1 + 2 * SEG_AREA_CHUNKS)
+#define SEG_INDEX_AT PAGE_SIZE
+#define SEG_MEMBERS_AT (128 * KIB)
+#define SEG_GROUPS_AT (SEG_MEMBERS_AT + 2 * MIB)
+#define SEG_OBJCGS_AT (SEG_GROUPS_AT + 64 * MIB)
+#define SEG_BYTES (SEG_OBJCGS_AT + 64 * MIB)
+/* Memory of an area is made in such steps. */
+#define SEG_STEP (64 * KIB)
 
 #define NR_MEMBERS MEMCG_MEMBERS_MAX
 #define MEMBER_NOBODY NR_MEMBERS /* owner of what former members left behind */
@@ -44,15 +38,13 @@
 #define SEQ_TRIES 4 /* a reader takes what it got after so many changes */
 #define WALK_TRIES 256 /* siblings removed under one step of a walk */
 
-enum seg_area { SEG_GROUPS, SEG_OBJCGS, SEG_NR_AREAS };
+enum seg_area { SEG_MEMBERS, SEG_GROUPS, SEG_OBJCGS, SEG_NR_AREAS };
 
 /* Growth of one area; all (T). */
 struct area_head {
 	struct atomic32 nr_ready; /* records whose memory exists */
 	struct atomic32 nr_high; /* first never-used record */
-	struct atomic32 free_head;
-	struct atomic32 nr_chunks; /* beyond the part in chunk 0 */
-	u32 chunk[SEG_AREA_CHUNKS]; /* their numbers in the file */
+	struct atomic32 free_head; /* not of members */
 };
 
 struct seg_header {
@@ -61,49 +53,55 @@ struct seg_header {
 	u32 version;
 	u32 header_bytes, member_bytes, group_bytes, objcg_bytes;
 	u32 nr_stats, nr_events;
-	u32 chunk_bytes;
+	u32 seg_bytes;
 	/* (A) lock.c: the process that holds the tree lock, releases, sleepers */
 	struct atomic64 lock_owner;
 	struct atomic32 lock_seq, lock_waiters;
 	/* (T) the dirty word: odd while a change of the tree is under way.  Who
 	 * takes the tree lock and finds it odd rebuilds (rebuild.c). */
 	struct atomic32 seq;
-	struct atomic32 nr_chunks;
 	struct atomic32 flags; /* SEG_RECURSIVEPROT */
-	struct atomic32 nr_members; /* member records ever used */
+	struct atomic64 nr_removed; /* removals of groups, ever */
+	struct atomic32 dying_first, dying_last; /* OFFLINE groups in that order */
+	struct atomic32 nr_dying;
 	struct atomic32 nr_refused; /* processes that found them all taken */
 	/* (C) inodes of the namespaces of all members: what pids and start times mean */
 	u64 pid_ns, time_ns;
 	struct area_head area[SEG_NR_AREAS];
 };
-_Static_assert(sizeof(struct seg_header) <= SEG_MEMBERS_AT, "header fits its page");
+_Static_assert(sizeof(struct seg_header) <= SEG_INDEX_AT, "header fits its page");
+_Static_assert(SEG_INDEX_AT + SEG_INDEX_SIZE * 4 <= SEG_MEMBERS_AT, "index fits");
 
 #define SEG_RECURSIVEPROT 1u
 
 /* One process; its public part survives it, for the report. */
-enum member_state { MEMBER_FREE, MEMBER_ACTIVE, MEMBER_GONE };
+enum member_state {
+	MEMBER_FREE,
+	MEMBER_ACTIVE,
+	MEMBER_FORKING, /* made by its parent, whose pid it has; its child is not there yet */
+	MEMBER_GONE,
+};
 
 struct member {
 	struct member_info info; /* (O) */
 	struct atomic32 state; /* (T) enum member_state */
-	u32 spare;
+	struct atomic32 quiet; /* (T) it has no lists and no ids but its home's and the root's */
 	u64 boot_ns; /* (T) os_boot_ns() at attach: tells two lives of one pid apart */
-	u64 spare2;
+	struct atomic64 released; /* (T) it uses no id that was removed up to this removal */
+	struct event doorbell; /* (A) its kswapd sleeps there */
 };
-_Static_assert(sizeof(struct member) == 512, "64 members in 32 KiB");
-_Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) <= SEG_INDEX_AT, "members fit");
-_Static_assert(SEG_INDEX_AT + SEG_INDEX_SIZE * 4 <= SEG_HEAD_BYTES, "index fits");
+_Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) == SEG_GROUPS_AT, "members fit");
 
 /*
  * A group: 384 bytes.  State (T):
  *
  *   FREE --memcg_create()--> ONLINE --memcg_remove()--> OFFLINE
  *     ^                                                    |
- *     +---------------- last memcg_release() --------------+
+ *     +------------- memcg_release() of every member ------+
  *
  * ONLINE: linked below an ONLINE parent and in the name index.  OFFLINE: found
- * by stale ids only; has no children, no handles, no protection; `parent` is
- * the nearest ONLINE ancestor, so that whoever climbs through it arrives.
+ * by stale ids only; has no children, no handles, no protection.  `parent` is
+ * never FREE, so that whoever climbs through it arrives.
  */
 enum group_state { GROUP_FREE, GROUP_ONLINE, GROUP_OFFLINE };
 
@@ -120,18 +118,19 @@ struct group {
 	struct atomic32 child_first, child_last;
 	struct atomic32 sib_next, sib_prev;
 	struct atomic32 hash_next; /* in its bucket; FREE: in the free list */
-	struct atomic32 dying_first; /* OFFLINE groups whose parent is this */
-	struct atomic32 dying_next, dying_prev;
+	struct atomic32 dying_next; /* OFFLINE: the one removed next */
 	struct atomic32 objcg_first;
 	struct atomic32 state;
 	struct atomic32 depth; /* root 0 */
-	struct atomic32 nr_descendants, nr_dying;
+	struct atomic32 nr_descendants;
+	struct atomic32 others; /* OFFLINE: members but the remover had handles there */
+	u32 spare[2];
 	struct atomic32 max_descendants, max_depth; /* UINT32_MAX: no limit */
 	char name[MEMCG_NAME_MAX]; /* (T) NUL-terminated */
 	/* protection: written by charges of groups that have any, and below */
 	struct atomic64 min_usage, low_usage; /* (A) min(usage, setting) */
 	struct atomic64 children_min_usage, children_low_usage; /* (A) sums of it */
-	struct atomic64 unreleased; /* (T) OFFLINE: members that may still hold the id */
+	struct atomic64 removal; /* (T) OFFLINE: which one its was, from 1 */
 	struct atomic32 flags; /* (A) 1 << enum memcg_flag */
 	struct atomic32 remover; /* (T) OFFLINE: member that removed it, lists and all */
 	struct counter64 event[MEMCG_NR_EVENTS]; /* (A) here and below */
@@ -158,7 +157,10 @@ struct objcg {
 	/* (O) group on whose lists the owner keeps its pages: that of `memcg`, or a
 	 * removed one whose lists it has not spliced yet */
 	struct atomic32 lists;
-	u32 spare[9];
+	u32 local; /* (O) the owner's number for it */
+	/* (O) what of the totals is not on the counters yet: fork.c */
+	struct atomic64 late_memory, late_swap, late_zswap;
+	u64 spare;
 	/* the truth */
 	struct atomic64 memory; /* (O) pages, compressed and overhead included */
 	struct atomic64 swap; /* (O) slots */
@@ -169,10 +171,8 @@ _Static_assert(sizeof(struct objcg) == 512, "objcg layout");
 _Static_assert(offsetof(struct objcg, memory) == 64, "totals away from the pointer");
 _Static_assert((int)MEMCG_NR_STATS <= OBJCG_NR_STATS, "room for every item");
 
-#define NR_GROUPS_MAX                                                                              \
-	((u32)((SEG_GROUPS_FIRST + SEG_AREA_CHUNKS * SEG_CHUNK) / sizeof(struct group)))
-#define NR_OBJCGS_MAX                                                                              \
-	((u32)((SEG_OBJCGS_FIRST + SEG_AREA_CHUNKS * SEG_CHUNK) / sizeof(struct objcg)))
+#define NR_GROUPS_MAX ((u32)((SEG_OBJCGS_AT - SEG_GROUPS_AT) / sizeof(struct group)))
+#define NR_OBJCGS_MAX ((u32)((SEG_BYTES - SEG_OBJCGS_AT) / sizeof(struct objcg)))
 
 /* ---- this process's view -------------------------------------------------- */
 
@@ -180,10 +180,7 @@ _Static_assert((int)MEMCG_NR_STATS <= OBJCG_NR_STATS, "room for every item");
 struct segment {
 	struct mutex lock; /* rank TREE */
 	struct meta *meta; /* (C) */
-	char *base; /* (C) one reservation: head, then the areas */
-	char *area[SEG_NR_AREAS]; /* (C) */
-	struct atomic32 nr_mapped[SEG_NR_AREAS]; /* records that may be touched */
-	int fd; /* (C) or -1 */
+	char *base; /* (C) */
 	u64 lock_word; /* (L) what the owner word is while we hold it */
 	bool shared; /* (C) other processes may map it */
 	bool readonly; /* (C) */
@@ -196,6 +193,13 @@ struct memcg_tree {
 	struct meta *meta;
 	struct memcg_upcalls up;
 	u32 self; /* (C) member number; MEMBER_NOBODY for a view */
+	/* handle.c: by struct objcg_id; changed under the tree lock */
+	struct atomic32 *handle; /* record in the segment; of a free number, the next free */
+	u32 nr_handles, free_handle;
+	/* fork.c: of the child to be, or of the child that we are */
+	struct fork_copy *fork_copy; /* by number; nr_fork_copies of them */
+	u32 nr_fork_copies;
+	u32 fork_member; /* its record; MEMBER_NOBODY: there is none */
 };
 
 static inline struct seg_header *seg_head(const struct memcg_tree *t)
@@ -213,19 +217,23 @@ static inline struct atomic32 *seg_index(const struct memcg_tree *t)
 	return (struct atomic32 *)(t->seg->base + SEG_INDEX_AT);
 }
 
-/* Make record i of an area readable if another member has created it. */
-bool segment_map_more(struct segment *s, enum seg_area a, u32 i);
-
-static inline bool segment_has(struct segment *s, enum seg_area a, u32 i)
+/* First index of an area that was never used; nr_max of those that could be. */
+static inline u32 seg_high(const struct memcg_tree *t, enum seg_area a, u32 nr_max)
 {
-	return likely(i - 1 < atomic32_peek(&s->nr_mapped[a]) - 1) || segment_map_more(s, a, i);
+	return min_of(atomic32_load(&seg_head(t)->area[a].nr_high), nr_max);
+}
+
+static inline bool seg_has(const struct memcg_tree *t, enum seg_area a, u32 i, u32 nr_max)
+{
+	return likely(i - 1 < nr_max - 1 && i < atomic32_peek(&seg_head(t)->area[a].nr_high));
 }
 
 /* The record, or NULL when i is 0 or out of bounds. */
 static inline struct group *group_at(const struct memcg_tree *t, u32 i)
 {
-	return segment_has(t->seg, SEG_GROUPS, i) ? (struct group *)t->seg->area[SEG_GROUPS] + i :
-						    NULL;
+	if (!seg_has(t, SEG_GROUPS, i, NR_GROUPS_MAX))
+		return NULL;
+	return (struct group *)(t->seg->base + SEG_GROUPS_AT) + i;
 }
 
 /* For who changes links: those of a record that was scribbled on are the root's. */
@@ -238,8 +246,9 @@ static inline struct group *group_or_root(const struct memcg_tree *t, u32 i)
 
 static inline struct objcg *objcg_at(const struct memcg_tree *t, u32 i)
 {
-	return segment_has(t->seg, SEG_OBJCGS, i) ? (struct objcg *)t->seg->area[SEG_OBJCGS] + i :
-						    NULL;
+	if (!seg_has(t, SEG_OBJCGS, i, NR_OBJCGS_MAX))
+		return NULL;
+	return (struct objcg *)(t->seg->base + SEG_OBJCGS_AT) + i;
 }
 
 /* The record of an id the caller vouches for. */
@@ -253,7 +262,7 @@ static inline struct group *group_of(const struct memcg_tree *t, struct memcg_id
 
 static inline struct objcg *objcg_of(const struct memcg_tree *t, struct objcg_id o)
 {
-	struct objcg *c = objcg_at(t, o.v);
+	struct objcg *c = objcg_at(t, atomic32_peek(&t->handle[o.v]));
 
 	quire_assert(c && atomic32_peek(&c->state) == OBJCG_LIVE);
 	return c;
@@ -261,7 +270,9 @@ static inline struct objcg *objcg_of(const struct memcg_tree *t, struct objcg_id
 
 /* ---- segment.c -------------------------------------------------------------- */
 
-/* A zeroed record, or 0 when the area or the OS has no more. */
+/* There is memory for the first nr records of an area; false: the OS has no more. */
+bool segment_commit(struct memcg_tree *t, enum seg_area a, u32 nr);
+/* A zeroed record of a group or handle, or 0 when the area or the OS has no more. */
 u32 segment_alloc(struct memcg_tree *t, enum seg_area a);
 void segment_free(struct memcg_tree *t, enum seg_area a, u32 i);
 
@@ -284,11 +295,13 @@ bool segment_seq_same(const struct memcg_tree *t, u32 seq);
 
 /* Link an ONLINE record below its parent and in the index; counts above it. */
 void memcg_link(struct memcg_tree *t, u32 i);
-/* Put an OFFLINE record on its parent's list of dying groups. */
+/* Put an OFFLINE record among the dying, by the order of removals. */
 void memcg_link_dying(struct memcg_tree *t, u32 i);
-void memcg_init_root(struct memcg_tree *t);
-/* Member n has let go of an OFFLINE group; the last one makes it FREE. */
-void memcg_acknowledge(struct memcg_tree *t, u32 i, u32 member);
+bool memcg_init_root(struct memcg_tree *t);
+/* OFFLINE records that no member may hold any more become FREE. */
+void memcg_free_dying(struct memcg_tree *t);
+/* The group itself, or the ancestor that inherited it. */
+u32 memcg_online_of(const struct memcg_tree *t, u32 i);
 bool memcg_name_ok(const char *name, size_t len);
 size_t memcg_name_len(const struct group *g); /* MEMCG_NAME_MAX: no end */
 
@@ -315,17 +328,31 @@ void page_counter_propagate(struct memcg_tree *t, struct group *g, u64 usage);
 /* Put a handle on a group's list; false: it was one of MEMBER_NOBODY and another
  * took its counts, so that the record is FREE and not on a list. */
 bool objcg_link(struct memcg_tree *t, u32 i, u32 memcg);
-/* Point every handle of group `from` to `to`; members seen, as a mask. */
-u64 objcg_flip_all(struct memcg_tree *t, u32 from, u32 to);
+/* Point every handle of group `from` to `to`; true: other members had some. */
+bool objcg_flip_all(struct memcg_tree *t, u32 from, u32 to);
 /* This member's handles whose pages are on the lists of `from`: on those of `to` now. */
 void objcg_splice(struct memcg_tree *t, u32 from, u32 to);
 /* A member is gone: take its charges back, keep its event counts. */
 void objcg_retire_member(struct memcg_tree *t, u32 member);
 
+/* ---- handle.c ------------------------------------------------------------------ */
+
+bool handle_table_init(struct memcg_tree *t);
+void handle_table_exit(struct memcg_tree *t);
+/* A number for a record of this member; cannot fail. */
+u32 handle_alloc(struct memcg_tree *t, u32 record);
+void handle_free(struct memcg_tree *t, u32 o);
+
 /* ---- member.c ------------------------------------------------------------------ */
 
-int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how);
+/* A record for this process; 0 or -EUSERS. */
+int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n);
 void member_leave(struct memcg_tree *t, u32 n);
+/* The least of what all members have released; what one has, UINT64_MAX if it is gone. */
+u64 member_least_released(const struct memcg_tree *t);
+u64 member_released(const struct memcg_tree *t, u32 n);
+/* It has a handle of `id` from now on. */
+void member_uses(struct memcg_tree *t, u32 id);
 u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id); /* attached there */
 
 /* ---- rebuild.c ------------------------------------------------------------------ */

@@ -26,53 +26,70 @@
 #include "base/mutant.h"
 #include "base/os.h"
 
+/* Records of members that are gone, for the report. */
+#define NR_GONE_KEPT 64
+/* So long a forked child may take until it runs. */
+#define FORK_NS (10 * NSEC_PER_SEC)
+
 static bool member_active(const struct member *m)
 {
-	return atomic32_load(&m->state) == MEMBER_ACTIVE;
+	u32 state = atomic32_load(&m->state);
+
+	return state == MEMBER_ACTIVE || state == MEMBER_FORKING;
 }
 
-/* An unused record, else that of the member longest gone. */
-static u32 pick_record(const struct memcg_tree *t)
+static u32 nr_members(const struct memcg_tree *t)
 {
-	u32 best = MEMBER_NOBODY;
+	return seg_high(t, SEG_MEMBERS, NR_MEMBERS);
+}
 
-	for (u32 n = 0; n < NR_MEMBERS; n++) {
+/* An unused record; where enough of members that are gone are kept for the report, that
+ * of the one longest gone.  MEMBER_NOBODY: all are in use. */
+static u32 pick_record(struct memcg_tree *t)
+{
+	u32 high = nr_members(t), nr_gone = 0, oldest = MEMBER_NOBODY;
+
+	for (u32 n = 0; n < high; n++) {
 		const struct member *m = seg_member(t, n);
 
-		if (atomic32_peek(&m->state) == MEMBER_FREE)
-			return n;
-		if (atomic32_peek(&m->state) == MEMBER_GONE &&
-		    (best == MEMBER_NOBODY || m->info.end_ns < seg_member(t, best)->info.end_ns))
-			best = n;
+		if (member_active(m))
+			continue;
+		nr_gone++;
+		if (oldest == MEMBER_NOBODY || m->info.end_ns < seg_member(t, oldest)->info.end_ns)
+			oldest = n;
 	}
-	return best;
+	if (nr_gone < NR_GONE_KEPT && segment_commit(t, SEG_MEMBERS, high + 1))
+		return high;
+	return oldest;
 }
 
-u32 member_nr_refused(const struct memcg_tree *t)
+/* A child whose parent has ended at once may not have run yet. */
+static bool is_being_forked(const struct member *m)
 {
-	return atomic32_load(&seg_head(t)->nr_refused);
+	return atomic32_load(&m->state) == MEMBER_FORKING && os_boot_ns() < m->boot_ns + FORK_NS;
 }
 
 /* Is there no process of that number?  One system call; a zombie counts as alive, and so
  * does whoever has the number now. */
 static bool is_away(const struct member *m)
 {
-	return os_kill(m->info.pid, 0) == -ESRCH;
+	return os_kill(m->info.pid, 0) == -ESRCH && !is_being_forked(m);
 }
 
 static bool is_dead(const struct member *m)
 {
-	return m->info.pid != os_getpid() && !os_process_alive(m->info.pid, m->boot_ns);
+	return m->info.pid != os_getpid() && !os_process_alive(m->info.pid, m->boot_ns) &&
+	       !is_being_forked(m);
 }
 
 static bool was_us(const struct member *m)
 {
-	return m->info.pid == os_getpid();
+	return m->info.pid == os_getpid() && atomic32_load(&m->state) == MEMBER_ACTIVE;
 }
 
 static bool reap(struct memcg_tree *t, bool (*gone)(const struct member *m))
 {
-	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS);
+	u32 high = nr_members(t);
 	bool any = false;
 
 	if (!t->seg->shared)
@@ -102,9 +119,9 @@ bool member_reap(struct memcg_tree *t)
 	return any;
 }
 
-int member_claim(struct memcg_tree *t, enum memcg_attach how)
+int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 {
-	struct atomic32 *nr = &seg_head(t)->nr_members;
+	struct atomic32 *high = &seg_head(t)->area[SEG_MEMBERS].nr_high;
 	struct atomic32 *refused = &seg_head(t)->nr_refused;
 	struct member *m;
 	u32 n;
@@ -126,26 +143,59 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how)
 	m->info.home = MEMCG_ROOT.v;
 	m->info.start_ns = os_now_ns();
 	m->boot_ns = os_boot_ns();
-	t->self = n;
-	if (atomic32_peek(nr) <= n)
-		atomic32_store(nr, n + 1);
+	atomic64_store(&m->released, atomic64_peek(&seg_head(t)->nr_removed));
+	if (t->seg->shared)
+		event_init_shared(&m->doorbell);
+	else
+		event_init(&m->doorbell);
+	*ret_n = n;
+	if (atomic32_peek(high) <= n)
+		atomic32_store(high, n + 1);
 	atomic32_store(&m->state, MEMBER_ACTIVE);
 	return 0;
 }
 
-static void acknowledge_all(struct memcg_tree *t, u32 member)
+u64 member_released(const struct memcg_tree *t, u32 n)
 {
-	u32 high = atomic32_peek(&seg_head(t)->area[SEG_GROUPS].nr_high);
+	const struct member *m = seg_member(t, n);
 
-	if (atomic32_peek(&group_of(t, MEMCG_ROOT)->nr_dying) == 0)
+	if (n >= nr_members(t) || !member_active(m) || atomic32_peek(&m->quiet))
+		return UINT64_MAX;
+	return atomic64_peek(&m->released);
+}
+
+u64 member_least_released(const struct memcg_tree *t)
+{
+	u32 high = nr_members(t);
+	u64 least = UINT64_MAX;
+
+	for (u32 n = 0; n < high; n++)
+		least = min_of(least, member_released(t, n));
+	return least;
+}
+
+void member_uses(struct memcg_tree *t, u32 id)
+{
+	struct member *m = seg_member(t, t->self);
+
+	if (!atomic32_peek(&m->quiet) || id == MEMCG_ROOT.v || id == m->info.home)
 		return;
-	for (u32 i = 1; i < high && i < NR_GROUPS_MAX; i++) {
-		struct group *g = group_at(t, i);
+	atomic64_store(&m->released, atomic64_peek(&seg_head(t)->nr_removed));
+	atomic32_store(&m->quiet, 0);
+}
 
-		if (g && atomic32_peek(&g->state) == GROUP_OFFLINE &&
-		    (atomic64_peek(&g->unreleased) >> member & 1))
-			memcg_acknowledge(t, i, member);
-	}
+int member_set_quiet(struct memcg_tree *t, bool quiet)
+{
+	struct member *m = seg_member(t, t->self);
+	int ret = segment_lock(t);
+
+	if (ret)
+		return ret;
+	if (!quiet && atomic32_peek(&m->quiet))
+		atomic64_store(&m->released, atomic64_peek(&seg_head(t)->nr_removed));
+	atomic32_store(&m->quiet, quiet);
+	segment_unlock(t);
+	return 0;
 }
 
 void member_leave(struct memcg_tree *t, u32 n)
@@ -157,16 +207,21 @@ void member_leave(struct memcg_tree *t, u32 n)
 		return;
 	m = seg_member(t, n);
 	objcg_retire_member(t, n);
-	if (!MUTANT(leave_keeps_dying))
-		acknowledge_all(t, n);
 	if (!m->info.end_ns)
 		m->info.end_ns = os_now_ns();
 	atomic32_store(&m->state, MEMBER_GONE);
+	if (!MUTANT(leave_keeps_dying))
+		memcg_free_dying(t);
+}
+
+u32 member_nr_refused(const struct memcg_tree *t)
+{
+	return atomic32_load(&seg_head(t)->nr_refused);
 }
 
 u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id)
 {
-	u32 high = min_of(atomic32_load(&seg_head(t)->nr_members), NR_MEMBERS), nr = 0;
+	u32 high = nr_members(t), nr = 0;
 
 	for (u32 n = 0; n < high; n++)
 		if (member_active(seg_member(t, n)) && seg_member(t, n)->info.home == id.v)
@@ -194,21 +249,33 @@ struct member_info *member_self(struct memcg_tree *t)
 	return &seg_member(t, t->self)->info;
 }
 
+void member_last_words(struct memcg_tree *t, int pid, const char *format, const char *arg)
+{
+	u32 high = nr_members(t);
+
+	for (u32 n = 0; n < high; n++) {
+		struct member_info *info = &seg_member(t, n)->info;
+
+		if (member_alive(t, n) && info->pid == pid)
+			fmt_str(info->last_words, sizeof(info->last_words), format, arg);
+	}
+}
+
 const struct member_info *member_info(const struct memcg_tree *t, u32 n)
 {
-	if (n >= NR_MEMBERS || n >= atomic32_load(&seg_head(t)->nr_members))
-		return NULL;
-	return &seg_member(t, n)->info;
+	return n < nr_members(t) ? &seg_member(t, n)->info : NULL;
 }
 
 bool member_alive(const struct memcg_tree *t, u32 n)
 {
-	return n < NR_MEMBERS && member_active(seg_member(t, n));
+	return n < nr_members(t) && member_active(seg_member(t, n));
 }
 
 bool memcg_populated(const struct memcg_tree *t, struct memcg_id id)
 {
-	for (u32 n = 0; n < NR_MEMBERS; n++) {
+	u32 high = nr_members(t);
+
+	for (u32 n = 0; n < high; n++) {
 		struct memcg_id home = { seg_member(t, n)->info.home };
 
 		if (member_alive(t, n) && memcg_is_descendant(t, home, id))

@@ -21,7 +21,7 @@ struct member_info {
 	char pager[16];
 	char store_dir[248];
 	u64 store_max; /* bytes the store may take; 0: none was opened */
-	char last_words[128]; /* reason of a fatal end */
+	char last_words[112]; /* reason of a fatal end */
 };
 /* This member's own record (write) and any record (read); NULL past the end.
  * pid, home (the root) and start_ns are set at attach. */
@@ -30,9 +30,36 @@ const struct member_info *member_info(const struct memcg_tree *t, u32 n);
 /* Close the records of members whose processes are gone; true: there were some.  Some
  * system calls for each member.  Counters are exact if nobody is left. */
 bool member_reap(struct memcg_tree *t);
+/* Why process pid is ended, for the report. */
+void member_last_words(struct memcg_tree *t, int pid, const char *format, const char *arg);
 bool member_alive(const struct memcg_tree *t, u32 n);
 u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */
 /* Set member_self()->home, which keeps that group from being removed.  -ENOENT. */
 int QUIRE_MUST_CHECK member_set_home(struct memcg_tree *t, struct memcg_id id);
+/*
+ * Quiet: this member pages nothing and has handles of the root and its home only, so it
+ * need not release what is removed elsewhere.  It stops being quiet with a handle of
+ * another group.
+ */
+int QUIRE_MUST_CHECK member_set_quiet(struct memcg_tree *t, bool quiet);
+
+/* ---- members of one group together ------------------------------------------- */
+
+/* Rung by others: memory is short in a group where this member may have some. */
+struct event *member_doorbell(struct memcg_tree *t);
+/*
+ * Pages in memory that can be taken from id and below: this member's, and all members'.
+ * The same in a tree of one process.
+ */
+struct member_share {
+	u64 mine, all;
+};
+struct member_share member_share(const struct memcg_tree *t, struct memcg_id id);
+/* Ring the others that have memory there. */
+void member_ring_others(struct memcg_tree *t, struct memcg_id id);
+/* The process that has most memory, in and out, of id and below; 0: none has any. */
+int member_largest(const struct memcg_tree *t, struct memcg_id id);
+/* Of this member's own handles. */
+u64 member_stat(const struct memcg_tree *t, enum memcg_stat item);
 
 #endif

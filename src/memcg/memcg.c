@@ -120,23 +120,22 @@ static void group_init(struct group *g, u32 parent, u32 depth, const char *name,
 	atomic32_store(&g->state, GROUP_ONLINE);
 }
 
-void memcg_init_root(struct memcg_tree *t)
+bool memcg_init_root(struct memcg_tree *t)
 {
 	u32 i = segment_alloc(t, SEG_GROUPS);
 
-	quire_assert(i == MEMCG_ROOT.v);
-	group_init(group_at(t, i), 0, 0, "", 0);
+	if (i)
+		group_init(group_at(t, i), 0, 0, "", 0);
+	return i == MEMCG_ROOT.v;
 }
 
-/* Add n (may be -1) to the count `which` of every group from i upwards. */
-static void count_up(struct memcg_tree *t, u32 i, size_t which, u32 n)
+/* Add n (may be -1) to nr_descendants of every group from i upwards. */
+static void count_descendants(struct memcg_tree *t, u32 i, u32 n)
 {
 	struct group *g;
 
 	for (u32 l = 0; l < NR_LEVELS && (g = group_at(t, i)); l++) {
-		struct atomic32 *c = (struct atomic32 *)((char *)g + which);
-
-		atomic32_store(c, atomic32_peek(c) + n);
+		atomic32_store(&g->nr_descendants, atomic32_peek(&g->nr_descendants) + n);
 		i = atomic32_peek(&g->parent);
 	}
 }
@@ -154,7 +153,7 @@ void memcg_link(struct memcg_tree *t, u32 i)
 	atomic32_store(last ? &last->sib_next : &p->child_first, i);
 	atomic32_store(&p->child_last, i);
 	index_add(t, i, g);
-	count_up(t, parent, offsetof(struct group, nr_descendants), 1);
+	count_descendants(t, parent, 1);
 }
 
 /* sib_next and parent stay readable for a walk that stands on the record. */
@@ -168,34 +167,18 @@ static void group_unlink(struct memcg_tree *t, u32 i)
 	atomic32_store(prev ? &prev->sib_next : &p->child_first, atomic32_peek(&g->sib_next));
 	atomic32_store(next ? &next->sib_prev : &p->child_last, atomic32_peek(&g->sib_prev));
 	index_del(t, i, g);
-	count_up(t, atomic32_peek(&g->parent), offsetof(struct group, nr_descendants), (u32)-1);
+	count_descendants(t, atomic32_peek(&g->parent), (u32)-1);
 }
 
 void memcg_link_dying(struct memcg_tree *t, u32 i)
 {
-	struct group *g = group_at(t, i);
-	struct group *p = group_or_root(t, atomic32_peek(&g->parent));
-	struct group *next = group_at(t, atomic32_peek(&p->dying_first));
+	struct seg_header *h = seg_head(t);
+	struct group *g = group_at(t, i), *last = group_at(t, atomic32_peek(&h->dying_last));
 
-	atomic32_store(&g->dying_next, atomic32_peek(&p->dying_first));
-	atomic32_store(&g->dying_prev, 0);
-	if (next)
-		atomic32_store(&next->dying_prev, i);
-	atomic32_store(&p->dying_first, i);
-	count_up(t, atomic32_peek(&g->parent), offsetof(struct group, nr_dying), 1);
-}
-
-static void group_unlink_dying(struct memcg_tree *t, u32 i)
-{
-	struct group *g = group_at(t, i);
-	struct group *p = group_or_root(t, atomic32_peek(&g->parent));
-	struct group *next = group_at(t, atomic32_peek(&g->dying_next));
-	struct group *prev = group_at(t, atomic32_peek(&g->dying_prev));
-
-	atomic32_store(prev ? &prev->dying_next : &p->dying_first, atomic32_peek(&g->dying_next));
-	if (next)
-		atomic32_store(&next->dying_prev, atomic32_peek(&g->dying_prev));
-	count_up(t, atomic32_peek(&g->parent), offsetof(struct group, nr_dying), (u32)-1);
+	atomic32_store(&g->dying_next, 0);
+	atomic32_store(last ? &last->dying_next : &h->dying_first, i);
+	atomic32_store(&h->dying_last, i);
+	atomic32_store(&h->nr_dying, atomic32_peek(&h->nr_dying) + 1);
 }
 
 /* ---- create ------------------------------------------------------------------------ */
@@ -314,51 +297,24 @@ int memcg_lookup(struct memcg_tree *t, const char *path, struct memcg_id *ret_id
 
 /* ---- remove ------------------------------------------------------------------------- */
 
-/* Dying children of a group that dies itself go to its parent: `parent` of an
- * OFFLINE record is never FREE, and climbing through it arrives. */
-static void adopt_dying(struct memcg_tree *t, struct group *g)
-{
-	u32 parent = atomic32_peek(&g->parent), i;
-
-	for (u32 n = 0; n < NR_GROUPS_MAX; n++) {
-		i = atomic32_peek(&g->dying_first);
-		if (!group_at(t, i))
-			return;
-		group_unlink_dying(t, i);
-		atomic32_store(&group_at(t, i)->parent, parent);
-		memcg_link_dying(t, i);
-	}
-}
-
-/* Nobody may hold the id any more. */
-static void free_offline(struct memcg_tree *t, u32 i)
-{
-	struct group *g = group_at(t, i);
-
-	/* A charge that read the old settings may have noted protection late. */
-	page_counter_propagate(t, g, 0);
-	group_unlink_dying(t, i);
-	atomic32_store(&g->state, GROUP_FREE);
-	segment_free(t, SEG_GROUPS, i);
-}
-
 struct flip {
 	struct memcg_tree *t;
 	u32 from, to;
-	u64 seen; /* members that had handles */
+	bool others; /* had handles there */
 };
 
 static void flip_handles(void *arg)
 {
 	struct flip *f = arg;
 
-	f->seen = objcg_flip_all(f->t, f->from, f->to);
+	f->others = objcg_flip_all(f->t, f->from, f->to);
 }
 
 static int remove_locked(struct memcg_tree *t, u32 i)
 {
 	const struct memcg_upcalls *up = memcg_tree_upcalls(t);
 	struct flip f = { .t = t, .from = i };
+	struct seg_header *h = seg_head(t);
 	struct group *g = group_at(t, i);
 
 	if (!g || atomic32_peek(&g->state) != GROUP_ONLINE)
@@ -370,6 +326,8 @@ static int remove_locked(struct memcg_tree *t, u32 i)
 	segment_change_begin(t);
 	/* First: should we be killed now, everybody else splices. */
 	atomic32_store(&g->remover, t->self);
+	atomic32_store(&g->others, 1);
+	atomic64_store(&g->removal, atomic64_peek(&h->nr_removed) + 1);
 	atomic32_store(&g->state, GROUP_OFFLINE);
 	group_unlink(t, i);
 	/* From here on charges and look-ups go to the parent (charge.c: D2). */
@@ -378,14 +336,13 @@ static int remove_locked(struct memcg_tree *t, u32 i)
 			     flip_handles, &f);
 	else
 		flip_handles(&f);
-	if (t->self < NR_MEMBERS)
-		f.seen |= 1ull << t->self;
-	atomic64_store(&g->unreleased, f.seen);
+	atomic32_store(&g->others, f.others);
 	memcg_set_protection(t, (struct memcg_id){ i }, 0, 0);
-	adopt_dying(t, g);
 	memcg_link_dying(t, i);
-	if (!f.seen)
-		free_offline(t, i);
+	atomic64_store(&h->nr_removed, atomic64_peek(&g->removal));
+	/* Nobody, who is no member, has nothing to release later. */
+	if (t->self >= NR_MEMBERS)
+		memcg_free_dying(t);
 	segment_change_end(t);
 	return 0;
 }
@@ -403,14 +360,52 @@ int memcg_remove(struct memcg_tree *t, struct memcg_id id, struct memcg_id *ret_
 	return ret;
 }
 
-void memcg_acknowledge(struct memcg_tree *t, u32 i, u32 member)
+/* The records of the dying before `end` lead past i, which is to be FREE. */
+static void climb_past(struct memcg_tree *t, u32 i, const struct group *end)
 {
-	struct group *g = group_at(t, i);
-	u64 left = atomic64_peek(&g->unreleased) & ~(1ull << member);
+	struct group *g = group_at(t, atomic32_peek(&seg_head(t)->dying_first));
 
-	atomic64_store(&g->unreleased, left);
-	if (!left)
-		free_offline(t, i);
+	for (u32 n = 0; n < NR_GROUPS_MAX && g && g != end; n++) {
+		if (atomic32_peek(&g->parent) == i)
+			atomic32_store(&g->parent, atomic32_peek(&end->parent));
+		g = group_at(t, atomic32_peek(&g->dying_next));
+	}
+}
+
+static void free_one(struct memcg_tree *t, u32 i, struct group *g, u32 prev)
+{
+	struct seg_header *h = seg_head(t);
+	struct group *p = group_at(t, prev);
+
+	/* A charge that read the old settings may have noted protection late. */
+	page_counter_propagate(t, g, 0);
+	climb_past(t, i, g);
+	atomic32_store(p ? &p->dying_next : &h->dying_first, atomic32_peek(&g->dying_next));
+	if (!atomic32_peek(&g->dying_next))
+		atomic32_store(&h->dying_last, prev);
+	atomic32_store(&h->nr_dying, atomic32_peek(&h->nr_dying) - 1);
+	atomic32_store(&g->state, GROUP_FREE);
+	segment_free(t, SEG_GROUPS, i);
+}
+
+void memcg_free_dying(struct memcg_tree *t)
+{
+	u32 i = atomic32_peek(&seg_head(t)->dying_first), prev = 0, next;
+	u64 least = i ? member_least_released(t) : 0;
+	struct group *g;
+
+	for (u32 n = 0; n < NR_GROUPS_MAX && (g = group_at(t, i)); n++) {
+		u64 removal = atomic64_peek(&g->removal);
+
+		next = atomic32_peek(&g->dying_next);
+		/* Most groups are one process's: a stopped one does not keep those of others. */
+		if (removal <= least || (!atomic32_peek(&g->others) &&
+					 removal <= member_released(t, atomic32_peek(&g->remover))))
+			free_one(t, i, g, prev);
+		else
+			prev = i;
+		i = next;
+	}
 }
 
 static void flip_lists(void *arg)
@@ -424,7 +419,7 @@ static void flip_lists(void *arg)
 static void splice_lists(struct memcg_tree *t, u32 i)
 {
 	const struct memcg_upcalls *up = memcg_tree_upcalls(t);
-	struct flip f = { .t = t, .from = i, .to = atomic32_peek(&group_at(t, i)->parent) };
+	struct flip f = { .t = t, .from = i, .to = memcg_online_of(t, i) };
 
 	if (up->reparent)
 		up->reparent(up->ctx, (struct memcg_id){ i }, (struct memcg_id){ f.to }, flip_lists,
@@ -433,36 +428,61 @@ static void splice_lists(struct memcg_tree *t, u32 i)
 		flip_lists(&f);
 }
 
+static u64 released(const struct memcg_tree *t)
+{
+	return atomic64_load(&seg_member(t, t->self)->released);
+}
+
+u64 memcg_nr_unreleased(const struct memcg_tree *t)
+{
+	return t->self < NR_MEMBERS ? atomic64_load(&seg_head(t)->nr_removed) - released(t) : 0;
+}
+
+/* The next group behind *at that this member has not released; tree lock held. */
+static struct group *next_offline(const struct memcg_tree *t, u32 *at)
+{
+	struct group *g = group_at(t, *at);
+
+	*at = atomic32_peek(g ? &g->dying_next : &seg_head(t)->dying_first);
+	for (u32 n = 0; n < NR_GROUPS_MAX && (g = group_at(t, *at)); n++) {
+		if (atomic64_peek(&g->removal) > released(t))
+			return g;
+		*at = atomic32_peek(&g->dying_next);
+	}
+	*at = 0;
+	return NULL;
+}
+
+struct memcg_id memcg_next_offline(struct memcg_tree *t, struct memcg_id prev)
+{
+	if (!memcg_nr_unreleased(t) || segment_lock(t))
+		return (struct memcg_id){ 0 };
+	(void)next_offline(t, &prev.v);
+	segment_unlock(t);
+	return prev;
+}
+
 void memcg_release(struct memcg_tree *t, struct memcg_id id)
 {
 	struct group *g = group_of(t, id);
+	u64 removal;
+	u32 i = 0;
 
 	if (segment_lock(t))
 		return; /* the record is not reused before this member is gone */
-	quire_assert(atomic32_peek(&g->state) == GROUP_OFFLINE);
-	if (atomic32_peek(&g->remover) != t->self)
-		splice_lists(t, id.v);
+	removal = atomic64_peek(&g->removal);
+	if (atomic32_peek(&g->state) != GROUP_OFFLINE || removal <= released(t)) {
+		segment_unlock(t);
+		return;
+	}
+	while ((g = next_offline(t, &i)) && atomic64_peek(&g->removal) <= removal)
+		if (atomic32_peek(&g->remover) != t->self)
+			splice_lists(t, i);
 	segment_change_begin(t);
-	memcg_acknowledge(t, id.v, t->self);
+	atomic64_store(&seg_member(t, t->self)->released, removal);
+	memcg_free_dying(t);
 	segment_change_end(t);
 	segment_unlock(t);
-}
-
-struct memcg_id memcg_next_offline(const struct memcg_tree *t, struct memcg_id prev)
-{
-	const struct group *root = group_of(t, MEMCG_ROOT);
-	u32 high = atomic32_load(&seg_head(t)->area[SEG_GROUPS].nr_high);
-
-	if (atomic32_load(&root->nr_dying) == 0 || t->self >= NR_MEMBERS)
-		return (struct memcg_id){ 0 };
-	for (u32 i = prev.v + 1; i < high && i < NR_GROUPS_MAX; i++) {
-		const struct group *g = group_at(t, i);
-
-		if (g && atomic32_load(&g->state) == GROUP_OFFLINE &&
-		    (atomic64_load(&g->unreleased) >> t->self & 1))
-			return (struct memcg_id){ i };
-	}
-	return (struct memcg_id){ 0 };
 }
 
 /* ---- look around ---------------------------------------------------------------------- */
@@ -478,7 +498,20 @@ struct memcg_id memcg_parent(const struct memcg_tree *t, struct memcg_id id)
 {
 	u32 parent = atomic32_load(&group_of(t, id)->parent);
 
-	return (struct memcg_id){ group_at(t, parent) ? parent : 0 };
+	return (struct memcg_id){ group_at(t, parent) ? memcg_online_of(t, parent) : 0 };
+}
+
+u32 memcg_online_of(const struct memcg_tree *t, u32 i)
+{
+	struct group *g = group_at(t, i);
+
+	for (u32 l = 0; l < NR_GROUPS_MAX && g; l++) {
+		if (atomic32_load(&g->state) == GROUP_ONLINE)
+			return i;
+		i = atomic32_load(&g->parent);
+		g = group_at(t, i);
+	}
+	return MEMCG_ROOT.v;
 }
 
 bool memcg_is_descendant(const struct memcg_tree *t, struct memcg_id id, struct memcg_id of)
@@ -582,9 +615,9 @@ u32 memcg_nr_descendants(const struct memcg_tree *t, struct memcg_id id)
 	return atomic32_load(&group_of(t, id)->nr_descendants);
 }
 
-u32 memcg_nr_dying(const struct memcg_tree *t, struct memcg_id id)
+u32 memcg_nr_dying(const struct memcg_tree *t)
 {
-	return atomic32_load(&group_of(t, id)->nr_dying);
+	return atomic32_load(&seg_head(t)->nr_dying);
 }
 
 u32 memcg_nr_max(const struct memcg_tree *t)

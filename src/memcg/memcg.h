@@ -25,7 +25,7 @@
 
 #define MEMCG_NAME_MAX 64
 #define MEMCG_DEPTH_MAX 16
-#define MEMCG_MEMBERS_MAX 64
+#define MEMCG_MEMBERS_MAX 4096
 #define MEMCG_ROOT ((struct memcg_id){ 1 })
 #define PAGE_COUNTER_MAX (UINT64_MAX >> (PAGE_SHIFT + 1))
 
@@ -144,16 +144,12 @@ enum memcg_attach {
 };
 /*
  * Attach to the segment in fd (memfd or file); a new, empty one is initialised under the
- * tree lock (not for nobody).  -EBADMSG: not a segment or another version.  -EUSERS: 64
+ * tree lock (not for nobody).  -EBADMSG: not a segment or another version.  -EUSERS: 4096
  * members.
- * -EXDEV: made in another pid namespace.  fd stays the caller's; what others add is seen
- * until it is closed (memcg_tree_forget_fd()).
+ * -EXDEV: made in another pid namespace.  fd stays the caller's and is not used again.
  */
 int QUIRE_MUST_CHECK memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 				       struct memcg_tree **ret_tree);
-/* The descriptor of the segment is about to be closed: what others add is not seen any
- * more, and the tree does not grow from here. */
-void memcg_tree_forget_fd(struct memcg_tree *t);
 /* Read only, for the waiting parent and quire top: nothing is written. */
 int QUIRE_MUST_CHECK memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree);
 /*
@@ -168,8 +164,17 @@ int QUIRE_MUST_CHECK memcg_tree_join(struct meta *meta, struct memcg_tree *of,
  * counts stay with its groups, its record keeps its information.
  */
 void memcg_tree_close(struct memcg_tree *t);
-/* First act of a forked child: the tree becomes its own.  0 or -ENOMEM. */
+/*
+ * fork(2).  prepare: behind closed gates, a record for the child; -EUSERS, -ENOSPC,
+ * -ENOMEM.  parent: after it, in any case.  failed: there is no child.  child: its first
+ * act; it is a member that holds what its parent held; without one, -EUSERS.  settle:
+ * what it holds is charged, by force; nothing may be charged or given back before.
+ */
+int QUIRE_MUST_CHECK memcg_tree_fork_prepare(struct memcg_tree *t);
+void memcg_tree_fork_parent(struct memcg_tree *t);
+void memcg_tree_fork_failed(struct memcg_tree *t);
 int QUIRE_MUST_CHECK memcg_tree_fork_child(struct memcg_tree *t);
+void memcg_tree_fork_settle(struct memcg_tree *t);
 void memcg_tree_set_upcalls(struct memcg_tree *t, const struct memcg_upcalls *up);
 const struct memcg_upcalls *memcg_tree_upcalls(const struct memcg_tree *t);
 
@@ -196,23 +201,26 @@ int QUIRE_MUST_CHECK memcg_create_path(struct memcg_tree *t, const char *path,
 int QUIRE_MUST_CHECK memcg_remove(struct memcg_tree *t, struct memcg_id id,
 				  struct memcg_id *ret_parent);
 /*
- * For members.  No thread of this engine is still inside an operation begun before (gate).
- * Lists of a group that another member removed are spliced here.  The record is reusable
- * once every member that had a handle there, and the remover, said so.
+ * For members.  No thread of this engine is still inside an operation begun before (gate): it
+ * lets go of `id` and of every group that was removed before it.  Lists of those that
+ * another member removed are spliced here.  A record is reusable once every member has
+ * let go of it.  Nothing, if it was let go already.
  */
 void memcg_release(struct memcg_tree *t, struct memcg_id id);
-/* Removed groups this member has yet to release: prev {0} starts; {0} ends.
- * Cheap when there are none. */
-struct memcg_id memcg_next_offline(const struct memcg_tree *t, struct memcg_id prev);
+/* Removed groups this member has yet to release, in the order of their removal: prev {0}
+ * starts; {0} ends.  Takes the tree lock, if there are any. */
+struct memcg_id memcg_next_offline(struct memcg_tree *t, struct memcg_id prev);
+u64 memcg_nr_unreleased(const struct memcg_tree *t); /* how many */
 bool memcg_online(const struct memcg_tree *t, struct memcg_id id);
-struct memcg_id memcg_parent(const struct memcg_tree *t, struct memcg_id id); /* 0 for root */
+/* The nearest above that was not removed; 0 for the root. */
+struct memcg_id memcg_parent(const struct memcg_tree *t, struct memcg_id id);
 /* Depth-first walk of the subtree of root: prev {0} starts; {0} ends. */
 struct memcg_id memcg_next(const struct memcg_tree *t, struct memcg_id root, struct memcg_id prev);
 bool memcg_is_descendant(const struct memcg_tree *t, struct memcg_id id, struct memcg_id of);
 const char *memcg_name(const struct memcg_tree *t, struct memcg_id id);
 void memcg_path(const struct memcg_tree *t, struct memcg_id id, struct fmt *out); /* "/web/api" */
 u32 memcg_nr_descendants(const struct memcg_tree *t, struct memcg_id id);
-u32 memcg_nr_dying(const struct memcg_tree *t, struct memcg_id id); /* removed, not released */
+u32 memcg_nr_dying(const struct memcg_tree *t); /* removed, not released by all members */
 bool memcg_populated(const struct memcg_tree *t, struct memcg_id id); /* members here or below */
 u32 memcg_nr_max(const struct memcg_tree *t); /* ids are < this; a constant */
 

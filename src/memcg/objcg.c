@@ -114,6 +114,8 @@ static void objcg_free(struct memcg_tree *t, u32 i)
 	struct objcg *c = objcg_at(t, i);
 	u32 keeper = objcg_find(t, atomic32_peek(&c->memcg), MEMBER_NOBODY);
 
+	if (atomic32_peek(&c->member) == t->self)
+		handle_free(t, c->local);
 	if (!keeper) {
 		atomic32_store(&c->member, MEMBER_NOBODY);
 		return;
@@ -126,20 +128,7 @@ static void objcg_free(struct memcg_tree *t, u32 i)
 
 /* ---- get and put ----------------------------------------------------------------- */
 
-/* The group itself, or the ancestor that inherited it. */
-static u32 online_of(const struct memcg_tree *t, u32 i)
-{
-	struct group *g = group_at(t, i);
-
-	for (u32 l = 0; l < NR_LEVELS && g; l++) {
-		if (atomic32_peek(&g->state) == GROUP_ONLINE)
-			return i;
-		i = atomic32_peek(&g->parent);
-		g = group_at(t, i);
-	}
-	return MEMCG_ROOT.v;
-}
-
+/* The new record, or 0. */
 static u32 objcg_create(struct memcg_tree *t, u32 memcg)
 {
 	struct objcg *c;
@@ -147,11 +136,12 @@ static u32 objcg_create(struct memcg_tree *t, u32 memcg)
 
 	segment_change_begin(t);
 	i = segment_alloc(t, SEG_OBJCGS);
-	if (i) {
-		c = objcg_at(t, i);
+	c = objcg_at(t, i);
+	if (c) {
 		atomic32_poke(&c->member, t->self);
 		atomic32_poke(&c->memcg, memcg);
 		atomic32_poke(&c->lists, memcg);
+		c->local = handle_alloc(t, i);
 		/* Complete: a rebuild may find it from here on. */
 		atomic32_store(&c->state, OBJCG_LIVE);
 		(void)objcg_link(t, i, memcg);
@@ -160,58 +150,60 @@ static u32 objcg_create(struct memcg_tree *t, u32 memcg)
 	return i;
 }
 
-/* Tree lock held; 0: no room. */
+/* Tree lock held; the handle's number, 0: no room. */
 static u32 get_locked(struct memcg_tree *t, struct memcg_id id)
 {
-	u32 memcg = online_of(t, id.v);
+	u32 memcg = memcg_online_of(t, id.v);
 	u32 i = objcg_find(t, memcg, t->self);
 	struct objcg *c;
 
-	if (!i)
+	if (!i) {
+		member_uses(t, memcg);
 		i = objcg_create(t, memcg);
+	}
 	c = objcg_at(t, i);
 	if (!c)
 		return 0;
 	atomic32_store(&c->refs, atomic32_peek(&c->refs) + 1);
-	return i;
+	return c->local;
 }
 
 int objcg_get(struct memcg_tree *t, struct memcg_id id, struct objcg_id *ret)
 {
-	u32 i;
+	u32 o;
 	int err = segment_lock(t);
 
 	if (err)
 		return err;
-	i = get_locked(t, id);
+	o = get_locked(t, id);
 	segment_unlock(t);
-	if (i)
-		ret->v = i;
-	return i ? 0 : -ENOSPC;
+	if (o)
+		ret->v = o;
+	return o ? 0 : -ENOSPC;
 }
 
 int objcg_get_cached(struct memcg_tree *t, struct memcg_id id, struct atomic32 *cache,
 		     struct objcg_id *ret)
 {
-	u32 i = atomic32_load(cache);
+	u32 o = atomic32_load(cache);
 	int err;
 
-	if (likely(i)) {
-		ret->v = i;
+	if (likely(o)) {
+		ret->v = o;
 		return 0;
 	}
 	err = segment_lock(t);
 	if (err)
 		return err;
 	/* Another thread of this member may have been first. */
-	i = atomic32_load(cache);
-	if (!i)
-		i = get_locked(t, id);
-	atomic32_store(cache, i);
+	o = atomic32_load(cache);
+	if (!o)
+		o = get_locked(t, id);
+	atomic32_store(cache, o);
 	segment_unlock(t);
-	if (i)
-		ret->v = i;
-	return i ? 0 : -ENOSPC;
+	if (o)
+		ret->v = o;
+	return o ? 0 : -ENOSPC;
 }
 
 bool objcg_empty(const struct memcg_tree *t, struct objcg_id o)
@@ -247,11 +239,11 @@ void objcg_put(struct memcg_tree *t, struct objcg_id o)
 		return; /* kept until the member leaves */
 	segment_change_begin(t);
 	quire_assert(atomic32_peek(&c->refs) > 0);
-	memcg = online_of(t, atomic32_peek(&c->memcg));
+	memcg = memcg_online_of(t, atomic32_peek(&c->memcg));
 	atomic32_store(&c->refs, atomic32_peek(&c->refs) - 1);
 	/* It may be far down the list of a group that inherits many. */
 	if (atomic32_peek(&c->refs) == 0 && nothing_charged(c))
-		objcg_free(t, o.v);
+		objcg_free(t, atomic32_peek(&t->handle[o.v]));
 	reap(t, memcg);
 	segment_change_end(t);
 	segment_unlock(t);
@@ -259,11 +251,21 @@ void objcg_put(struct memcg_tree *t, struct objcg_id o)
 
 /* ---- removal of a group, end of a member ------------------------------------------- */
 
-u64 objcg_flip_all(struct memcg_tree *t, u32 from, u32 to)
+/*
+ * Has the owner of a handle lists of its own, to be spliced in memcg_release()?  Until
+ * then it pays to the parent and keeps its pages where they are.
+ */
+static bool has_lists(const struct memcg_tree *t, u32 member)
+{
+	return member < NR_MEMBERS && member != t->self &&
+	       !atomic32_peek(&seg_member(t, member)->quiet) && !MUTANT(flip_moves_all_lists);
+}
+
+bool objcg_flip_all(struct memcg_tree *t, u32 from, u32 to)
 {
 	struct group *g = group_at(t, from);
+	bool others = false;
 	struct objcg *c;
-	u64 seen = 0;
 	u32 i;
 
 	for (u32 n = 0; n < NR_OBJCGS_MAX; n++) {
@@ -271,21 +273,17 @@ u64 objcg_flip_all(struct memcg_tree *t, u32 from, u32 to)
 		c = objcg_at(t, i);
 		if (!c)
 			break;
-		if (atomic32_peek(&c->member) < NR_MEMBERS)
-			seen |= 1ull << atomic32_peek(&c->member);
+		others |= has_lists(t, atomic32_peek(&c->member));
 		objcg_unlink(t, c);
 		/* The flip is the store of one word in here. */
 		if (!objcg_link(t, i, to)) {
 			segment_free(t, SEG_OBJCGS, i);
 			continue;
 		}
-		/* Others have their lists, and splice them in memcg_release(): they pay
-		 * to the parent meanwhile. */
-		if ((atomic32_peek(&c->member) == t->self || MUTANT(flip_moves_all_lists)) &&
-		    atomic32_peek(&c->lists) == from)
+		if (!has_lists(t, atomic32_peek(&c->member)) && atomic32_peek(&c->lists) == from)
 			atomic32_store(&c->lists, to);
 	}
-	return seen;
+	return others;
 }
 
 void objcg_splice(struct memcg_tree *t, u32 from, u32 to)
@@ -300,16 +298,30 @@ void objcg_splice(struct memcg_tree *t, u32 from, u32 to)
 	}
 }
 
+/* What of a total is on the counters; nothing of a child that never ran. */
+static void take_back_total(struct memcg_tree *t, u32 memcg, enum page_counter_kind k,
+			    struct atomic64 *total, struct atomic64 *late, bool counted)
+{
+	u64 nr = atomic64_xchg(total, 0), nr_late = atomic64_xchg(late, 0);
+
+	if (!counted)
+		return;
+	if (nr >= nr_late)
+		page_counter_uncharge(t, memcg, k, nr - nr_late, 0);
+	else
+		(void)page_counter_charge(t, memcg, k, nr_late - nr, 0);
+}
+
 /* Give back what a member has left charged; its gauges are no longer true. */
 static void take_back(struct memcg_tree *t, struct objcg *c)
 {
 	u32 memcg = atomic32_peek(&c->memcg);
-	u64 memory = atomic64_xchg(&c->memory, 0), swap = atomic64_xchg(&c->swap, 0);
-	u64 bytes = atomic64_xchg(&c->zswap_bytes, 0);
+	const struct member *m = seg_member(t, atomic32_peek(&c->member));
+	bool counted = atomic32_peek(&m->state) != MEMBER_FORKING;
 
-	page_counter_uncharge(t, memcg, COUNTER_MEMORY, memory, 0);
-	page_counter_uncharge(t, memcg, COUNTER_SWAP, swap, 0);
-	page_counter_uncharge(t, memcg, COUNTER_ZSWAP, bytes, 0);
+	take_back_total(t, memcg, COUNTER_MEMORY, &c->memory, &c->late_memory, counted);
+	take_back_total(t, memcg, COUNTER_SWAP, &c->swap, &c->late_swap, counted);
+	take_back_total(t, memcg, COUNTER_ZSWAP, &c->zswap_bytes, &c->late_zswap, counted);
 	for (u32 n = 0; n < MEMCG_NR_STATS; n++)
 		if (memcg_stat_is_gauge(n))
 			stat_set(&c->stat[n], 0);
@@ -318,9 +330,9 @@ static void take_back(struct memcg_tree *t, struct objcg *c)
 
 void objcg_retire_member(struct memcg_tree *t, u32 member)
 {
-	u32 high = atomic32_peek(&seg_head(t)->area[SEG_OBJCGS].nr_high);
+	u32 high = seg_high(t, SEG_OBJCGS, NR_OBJCGS_MAX);
 
-	for (u32 i = 1; i < high && i < NR_OBJCGS_MAX; i++) {
+	for (u32 i = 1; i < high; i++) {
 		struct objcg *c = objcg_at(t, i);
 
 		if (!c || atomic32_peek(&c->state) != OBJCG_LIVE ||

@@ -23,24 +23,11 @@
 
 /* ---- rebuild ------------------------------------------------------------------ */
 
-/* Others may have made the area grow: what this process cannot map is not there for it. */
-static u32 area_high(const struct memcg_tree *t, enum seg_area a)
-{
-	const struct area_head *ah = &seg_head(t)->area[a];
-	u32 high = min_of(atomic32_load(&ah->nr_high), atomic32_load(&ah->nr_ready));
-
-	high = min_of(high, a == SEG_GROUPS ? NR_GROUPS_MAX : NR_OBJCGS_MAX);
-	if (high && !segment_has(t->seg, a, high - 1))
-		high = min_of(high, atomic32_load(&t->seg->nr_mapped[a]));
-	return high;
-}
-
 static void clear_links(struct group *g)
 {
 	struct atomic32 *link[] = { &g->child_first, &g->child_last,	&g->sib_next,
-				    &g->sib_prev,    &g->hash_next,	&g->dying_first,
-				    &g->dying_next,  &g->dying_prev,	&g->objcg_first,
-				    &g->nr_dying,    &g->nr_descendants };
+				    &g->sib_prev,    &g->hash_next,	&g->dying_next,
+				    &g->objcg_first, &g->nr_descendants };
 
 	for (u32 n = 0; n < ARRAY_SIZE(link); n++)
 		atomic32_store(link[n], 0);
@@ -57,42 +44,37 @@ static bool record_believable(const struct memcg_tree *t, u32 i, const struct gr
 	       atomic32_peek(&p->depth) + 1 == atomic32_peek(&g->depth);
 }
 
-/* The nearest ONLINE group above, or the root. */
-static u32 online_above(const struct memcg_tree *t, u32 i)
+/* Removals that were cut off, and those that members have yet to hear of. */
+static void rebuild_dying(struct memcg_tree *t, u32 high)
 {
-	for (u32 l = 0; l < NR_LEVELS; l++) {
-		const struct group *g = group_at(t, i);
+	struct seg_header *h = seg_head(t);
+	u64 done = 0;
 
-		if (!g)
+	atomic32_store(&h->dying_first, 0);
+	atomic32_store(&h->dying_last, 0);
+	atomic32_store(&h->nr_dying, 0);
+	/* In the order of removal: the next one is looked for each time; there are few. */
+	for (;;) {
+		u64 next = UINT64_MAX;
+		u32 which = 0;
+
+		for (u32 i = 2; i < high; i++) {
+			const struct group *g = group_at(t, i);
+			u64 removal = atomic64_peek(&g->removal);
+
+			if (atomic32_peek(&g->state) == GROUP_OFFLINE && removal > done &&
+			    removal < next) {
+				next = removal;
+				which = i;
+			}
+		}
+		if (!which)
 			break;
-		if (atomic32_peek(&g->state) == GROUP_ONLINE)
-			return i;
-		i = atomic32_peek(&g->parent);
+		memcg_set_protection(t, (struct memcg_id){ which }, 0, 0);
+		memcg_link_dying(t, which);
+		done = next;
 	}
-	return MEMCG_ROOT.v;
-}
-
-static u64 active_members(const struct memcg_tree *t)
-{
-	u64 mask = 0;
-
-	for (u32 n = 0; n < NR_MEMBERS; n++)
-		if (member_alive(t, n))
-			mask |= 1ull << n;
-	return mask;
-}
-
-/* A removal that was cut off, or one that waits to be acknowledged. */
-static void relink_offline(struct memcg_tree *t, u32 i, struct group *g)
-{
-	memcg_set_protection(t, (struct memcg_id){ i }, 0, 0);
-	atomic32_store(&g->parent, online_above(t, atomic32_peek(&g->parent)));
-	if (atomic64_peek(&g->unreleased) == 0)
-		atomic64_store(&g->unreleased, active_members(t));
-	if (atomic64_peek(&g->unreleased))
-		memcg_link_dying(t, i);
-	else
-		atomic32_store(&g->state, GROUP_FREE);
+	atomic64_store(&h->nr_removed, max_of(done, atomic64_peek(&h->nr_removed)));
 }
 
 /* A parent may have a higher index than its child: level by level. */
@@ -120,9 +102,8 @@ static void rebuild_groups(struct memcg_tree *t, u32 high)
 
 		if (atomic32_peek(&g->state) == GROUP_ONLINE)
 			memcg_link(t, i);
-		else if (atomic32_peek(&g->state) == GROUP_OFFLINE)
-			relink_offline(t, i, g);
 	}
+	rebuild_dying(t, high);
 }
 
 static void rebuild_objcgs(struct memcg_tree *t, u32 high)
@@ -131,7 +112,7 @@ static void rebuild_objcgs(struct memcg_tree *t, u32 high)
 		struct objcg *c = objcg_at(t, i);
 
 		if (atomic32_peek(&c->state) == OBJCG_LIVE)
-			(void)objcg_link(t, i, online_above(t, atomic32_peek(&c->memcg)));
+			(void)objcg_link(t, i, memcg_online_of(t, atomic32_peek(&c->memcg)));
 	}
 }
 
@@ -149,7 +130,8 @@ static void rebuild_free_lists(struct memcg_tree *t, u32 nr_groups, u32 nr_objcg
 
 void rebuild_tree(struct memcg_tree *t)
 {
-	u32 nr_groups = area_high(t, SEG_GROUPS), nr_objcgs = area_high(t, SEG_OBJCGS);
+	u32 nr_groups = seg_high(t, SEG_GROUPS, NR_GROUPS_MAX);
+	u32 nr_objcgs = seg_high(t, SEG_OBJCGS, NR_OBJCGS_MAX);
 
 	mutex_assert_held(&t->seg->lock);
 	rebuild_groups(t, nr_groups);
@@ -168,9 +150,9 @@ struct sums {
 
 static bool sums_make(struct memcg_tree *t, struct sums *s)
 {
-	u32 nr_objcgs = area_high(t, SEG_OBJCGS);
+	u32 nr_objcgs = seg_high(t, SEG_OBJCGS, NR_OBJCGS_MAX);
 
-	s->high = area_high(t, SEG_GROUPS);
+	s->high = seg_high(t, SEG_GROUPS, NR_GROUPS_MAX);
 	s->bytes = s->high * sizeof(*s->v);
 	s->v = meta_alloc(t->meta, s->bytes);
 	if (!s->v)
@@ -182,9 +164,10 @@ static bool sums_make(struct memcg_tree *t, struct sums *s)
 		if (atomic32_load(&c->state) != OBJCG_LIVE)
 			continue;
 		for (u32 l = 0; l < NR_LEVELS && i > 0 && i < s->high; l++) {
-			s->v[i][0] += atomic64_load(&c->memory);
-			s->v[i][1] += atomic64_load(&c->swap);
-			s->v[i][2] += atomic64_load(&c->zswap_bytes);
+			s->v[i][0] += atomic64_load(&c->memory) - atomic64_load(&c->late_memory);
+			s->v[i][1] += atomic64_load(&c->swap) - atomic64_load(&c->late_swap);
+			s->v[i][2] += atomic64_load(&c->zswap_bytes) -
+				      atomic64_load(&c->late_zswap);
 			i = atomic32_load(&group_at(t, i)->parent);
 		}
 	}
@@ -276,12 +259,13 @@ static void check_children(struct memcg_tree *t, u32 i, const struct group *g)
 		at = atomic32_load(&c->sib_next);
 	}
 	quire_assert(atomic32_load(&g->child_last) == prev);
-	at = atomic32_load(&g->dying_first);
+	at = atomic32_load(&seg_head(t)->dying_first);
 	for (u32 n = 0; n < NR_GROUPS_MAX && (c = group_at(t, at)); n++) {
 		quire_assert(atomic32_load(&c->state) == GROUP_OFFLINE);
-		quire_assert(atomic32_load(&c->parent) == i);
-		min += atomic64_load(&c->min_usage);
-		low += atomic64_load(&c->low_usage);
+		if (atomic32_load(&c->parent) == i) {
+			min += atomic64_load(&c->min_usage);
+			low += atomic64_load(&c->low_usage);
+		}
 		at = atomic32_load(&c->dying_next);
 	}
 	if (nr != atomic32_load(&g->nr_descendants))

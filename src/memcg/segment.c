@@ -2,21 +2,18 @@
 /*
  * segment.c - the memory of a tree.
  *
- * Owns: creation, attachment, checking and growth of a segment; the mapping of
- * its chunks.
+ * Owns: creation, attachment, checking and growth of a segment.
  * Does not own: what the records mean (memcg.c, objcg.c, member.c), the lock on
- * them (lock.c), nor the descriptor, which stays the caller's.
+ * them (lock.c), nor the descriptor, which is not needed any more once the
+ * segment is mapped.
  * Entry points: memcg_tree_create(), memcg_tree_attach(), memcg_tree_view(),
  * memcg_tree_join(), memcg_tree_close(), segment_alloc().
- * Invariants: an index is handed out only after its memory exists (fallocate
- * before use: a hole on a full tmpfs is SIGBUS); nr_mapped never exceeds what
- * is mapped.
+ * Invariants: an index is handed out only after its memory exists: a hole on a
+ * full tmpfs is SIGBUS, so it is filled by madvise(2), which says no.
  * Lock ranks: TREE.  Nothing here waits for memory to be freed.
  *
- * The whole reservation is made once, without access, so that an area never
- * moves; a chunk is mapped over its place when it is first needed.  Records
- * appear in other processes without their doing: group_at() finds the index
- * above nr_mapped and comes to segment_map_more().
+ * All of it is mapped at once and stays where it is: records appear in other
+ * processes without their doing, and those hold no descriptor by then.
  */
 #include "memcg/internal.h"
 
@@ -29,116 +26,57 @@
 
 #include "base/os.h"
 
-#define SEG_RESERVE (SEG_FIRST_CHUNK + 2 * SEG_AREA_CHUNKS * SEG_CHUNK)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define HEADER_CONST_BYTES                                                                         \
 	(offsetof(struct seg_header, lock_owner) - offsetof(struct seg_header, version))
 #define LOCK_AT offsetof(struct seg_header, lock_owner)
 #define LOCK_BYTES (offsetof(struct seg_header, seq) - LOCK_AT)
 #define SEG_HEAD_RESIDENT (3 * PAGE_SIZE) /* header, one member, some of the index */
 
-static const size_t area_first[SEG_NR_AREAS] = { SEG_GROUPS_FIRST, SEG_OBJCGS_FIRST };
-static const size_t record_size[SEG_NR_AREAS] = { sizeof(struct group), sizeof(struct objcg) };
-
-/* Records of an area that exist with nr chunks beyond the first. */
-static u32 area_capacity(enum seg_area a, u32 nr_chunks)
-{
-	return (u32)((area_first[a] + nr_chunks * SEG_CHUNK) / record_size[a]);
-}
-
-/* Where chunk n begins in the file. */
-static u64 chunk_at(u32 n)
-{
-	return n ? SEG_FIRST_CHUNK + (u64)(n - 1) * SEG_CHUNK : 0;
-}
-
-/* ---- mapping ---------------------------------------------------------------- */
-
-static int map_piece(const struct segment *s, char *addr, size_t len, u64 file_off)
-{
-	int prot = s->readonly ? PROT_READ : PROT_READ | PROT_WRITE;
-	long ret;
-
-	if (!s->shared)
-		return os_mprotect(addr, len, prot);
-	ret = os_mmap(addr, len, prot, MAP_SHARED | MAP_FIXED, s->fd, (s64)file_off);
-	return ret < 0 ? (int)ret : 0;
-}
-
-/* Chunk 0: the head with the first groups, then the first objcgs. */
-static int map_first(struct segment *s)
-{
-	const size_t head = SEG_HEAD_BYTES + SEG_GROUPS_FIRST;
-	int ret = map_piece(s, s->base, head, 0);
-
-	if (!ret)
-		ret = map_piece(s, s->area[SEG_OBJCGS], SEG_OBJCGS_FIRST, head);
-	for (u32 a = 0; !ret && a < SEG_NR_AREAS; a++)
-		atomic32_store(&s->nr_mapped[a], area_capacity(a, 0));
-	return ret;
-}
-
-static s64 file_size(const struct segment *s)
-{
-	struct stat st;
-	int ret = os_fstat(s->fd, &st);
-
-	return ret < 0 ? ret : (s64)st.st_size;
-}
-
-static int map_chunk(struct segment *s, enum seg_area a, u32 n, u32 chunk)
-{
-	char *addr = s->area[a] + area_first[a] + n * SEG_CHUNK;
-	int ret = map_piece(s, addr, SEG_CHUNK, chunk_at(chunk));
-	u32 want = area_capacity(a, n + 1), old;
-
-	if (ret)
-		return ret;
-	do {
-		old = atomic32_load(&s->nr_mapped[a]);
-	} while (old < want && !atomic32_cas(&s->nr_mapped[a], old, want));
-	return 0;
-}
-
-bool segment_map_more(struct segment *s, enum seg_area a, u32 i)
-{
-	const struct area_head *ah = &((struct seg_header *)s->base)->area[a];
-	u32 nr_chunks = atomic32_load(&ah->nr_chunks), chunk;
-	s64 size;
-
-	if (!s->shared || i == 0 || nr_chunks > SEG_AREA_CHUNKS)
-		return false;
-	if (i >= area_capacity(a, nr_chunks) || (size = file_size(s)) < 0)
-		return false;
-	for (u32 n = 0; n < nr_chunks; n++) {
-		if (atomic32_load(&s->nr_mapped[a]) >= area_capacity(a, n + 1))
-			continue;
-		/* Written by another process: beyond the end would be SIGBUS. */
-		chunk = ah->chunk[n];
-		if (chunk == 0 || (u64)size < chunk_at(chunk + 1) || map_chunk(s, a, n, chunk))
-			return false;
-	}
-	return i < atomic32_load(&s->nr_mapped[a]);
-}
+static const struct {
+	u64 at;
+	size_t record;
+	u32 nr_max;
+} area_of[SEG_NR_AREAS] = {
+	[SEG_MEMBERS] = { SEG_MEMBERS_AT, sizeof(struct member), NR_MEMBERS },
+	[SEG_GROUPS] = { SEG_GROUPS_AT, sizeof(struct group), NR_GROUPS_MAX },
+	[SEG_OBJCGS] = { SEG_OBJCGS_AT, sizeof(struct objcg), NR_OBJCGS_MAX },
+};
 
 /* ---- growth: tree lock held --------------------------------------------------- */
 
-static bool grow_area(struct memcg_tree *t, enum seg_area a)
+/* Memory for [from, to) of the segment. */
+static int make_memory(const struct segment *s, u64 from, u64 to)
 {
-	struct seg_header *h = seg_head(t);
-	struct area_head *ah = &h->area[a];
-	u32 n = atomic32_peek(&ah->nr_chunks), chunk = atomic32_peek(&h->nr_chunks);
+	int ret;
 
-	if (n >= SEG_AREA_CHUNKS || chunk >= SEG_MAX_CHUNKS)
+	if (!s->shared)
+		return os_mprotect(s->base + from, to - from, PROT_READ | PROT_WRITE);
+	ret = os_madvise(s->base + from, to - from, MADV_POPULATE_WRITE);
+	/* Linux before 5.14 makes it when it is touched, if it can. */
+	return ret == -EINVAL ? 0 : ret;
+}
+
+bool segment_commit(struct memcg_tree *t, enum seg_area a, u32 nr)
+{
+	struct area_head *ah = &seg_head(t)->area[a];
+	u64 has = align_up(atomic32_peek(&ah->nr_ready) * area_of[a].record, PAGE_SIZE);
+	u64 end = align_up(area_of[a].at + area_of[a].nr_max * area_of[a].record, PAGE_SIZE);
+	u64 from = area_of[a].at + has, to;
+
+	if (nr <= atomic32_peek(&ah->nr_ready))
+		return true;
+	if (nr > area_of[a].nr_max)
 		return false;
-	if (t->seg->shared && os_fallocate(t->seg->fd, 0, chunk_at(chunk), SEG_CHUNK) < 0)
+	to = min_of(end, max_of(from + SEG_STEP, area_of[a].at + nr * area_of[a].record));
+	to = align_up(to, PAGE_SIZE);
+	if (make_memory(t->seg, from, to))
 		return false;
-	if (map_chunk(t->seg, a, n, chunk))
-		return false;
-	ah->chunk[n] = chunk;
-	atomic32_store(&h->nr_chunks, chunk + 1);
-	/* Pairs with the loads in segment_map_more(): chunk[n] is set. */
-	atomic32_store(&ah->nr_chunks, n + 1);
-	atomic32_store(&ah->nr_ready, area_capacity(a, n + 1));
+	atomic32_store(&ah->nr_ready, (u32)min_of((to - area_of[a].at) / area_of[a].record,
+						  (u64)area_of[a].nr_max));
 	return true;
 }
 
@@ -167,16 +105,14 @@ u32 segment_alloc(struct memcg_tree *t, enum seg_area a)
 		atomic32_store(&ah->free_head, atomic32_peek(link));
 	} else {
 		i = atomic32_peek(&ah->nr_high);
-		if (i >= atomic32_peek(&ah->nr_ready) && !grow_area(t, a))
-			return 0;
-		if (!segment_has(t->seg, a, i))
+		if (!segment_commit(t, a, i + 1))
 			return 0;
 		atomic32_store(&ah->nr_high, i + 1);
 		if (!t->seg->shared)
-			count_bytes(t->seg, record_size[a]);
+			count_bytes(t->seg, area_of[a].record);
 	}
 	/* Walkers may still look at the record that was here before. */
-	sync_zero_words(t->seg->area[a] + i * record_size[a], record_size[a]);
+	sync_zero_words(t->seg->base + area_of[a].at + i * area_of[a].record, area_of[a].record);
 	return i;
 }
 
@@ -201,7 +137,7 @@ static void header_expect(struct seg_header *h)
 	h->objcg_bytes = sizeof(struct objcg);
 	h->nr_stats = MEMCG_NR_STATS;
 	h->nr_events = MEMCG_NR_EVENTS;
-	h->chunk_bytes = SEG_CHUNK;
+	h->seg_bytes = SEG_BYTES;
 }
 
 static u64 inode_of(const char *path)
@@ -232,13 +168,13 @@ static void header_clear(struct memcg_tree *t)
 {
 	char *base = t->seg->base;
 
-	for (size_t at = 0; at < SEG_HEAD_BYTES; at++)
+	for (size_t at = 0; at < SEG_MEMBERS_AT; at++)
 		if (base[at] && (at < LOCK_AT || at >= LOCK_AT + LOCK_BYTES))
 			base[at] = 0;
 }
 
 /* On memory that is zero. */
-static void header_init(struct memcg_tree *t)
+static int header_init(struct memcg_tree *t)
 {
 	struct seg_header *h = seg_head(t);
 
@@ -247,84 +183,102 @@ static void header_init(struct memcg_tree *t)
 		h->pid_ns = inode_of("/proc/self/ns/pid");
 		h->time_ns = inode_of("/proc/self/ns/time");
 	}
-	atomic32_store(&h->nr_chunks, 1);
 	atomic32_store(&h->flags, SEG_RECURSIVEPROT);
-	for (u32 a = 0; a < SEG_NR_AREAS; a++) {
-		atomic32_store(&h->area[a].nr_ready, area_capacity(a, 0));
-		atomic32_store(&h->area[a].nr_high, 1);
-	}
-	memcg_init_root(t);
+	atomic32_store(&h->area[SEG_GROUPS].nr_high, 1);
+	atomic32_store(&h->area[SEG_OBJCGS].nr_high, 1);
+	if (!memcg_init_root(t))
+		return -ENOSPC;
 	atomic64_store(&h->magic, SEG_MAGIC);
+	return 0;
 }
 
-static bool area_ok(const struct seg_header *h, enum seg_area a, u32 nr_chunks, bool *used)
+static bool area_ok(const struct seg_header *h, enum seg_area a)
 {
 	const struct area_head *ah = &h->area[a];
-	u32 n = atomic32_load(&ah->nr_chunks), high = atomic32_load(&ah->nr_high);
+	u32 high = atomic32_load(&ah->nr_high), ready = atomic32_load(&ah->nr_ready);
 
-	if (n > SEG_AREA_CHUNKS || atomic32_load(&ah->nr_ready) != area_capacity(a, n))
-		return false;
-	if (high < 1 || high > area_capacity(a, n) || atomic32_load(&ah->free_head) >= high)
-		return false;
-	for (u32 i = 0; i < n; i++) {
-		u32 chunk = ah->chunk[i];
-
-		if (chunk == 0 || chunk >= nr_chunks || used[chunk])
-			return false;
-		used[chunk] = true;
-	}
-	return true;
+	return ready <= area_of[a].nr_max && high <= max_of(ready, 1u) &&
+	       (a == SEG_MEMBERS || (high >= 1 && atomic32_load(&ah->free_head) < high));
 }
 
-static int header_check(const struct memcg_tree *t, s64 size)
+static int header_check(const struct memcg_tree *t)
 {
 	const struct seg_header *h = seg_head(t);
 	const struct group *root = group_at(t, MEMCG_ROOT.v);
 	struct seg_header want = { 0 };
-	bool used[SEG_MAX_CHUNKS] = { false };
-	u32 nr_chunks = atomic32_load(&h->nr_chunks);
 
 	header_expect(&want);
 	if (atomic64_load(&h->magic) != SEG_MAGIC ||
 	    memcmp(&h->version, &want.version, HEADER_CONST_BYTES) != 0)
 		return -EBADMSG;
-	if (nr_chunks < 1 || nr_chunks > SEG_MAX_CHUNKS || (u64)size < chunk_at(nr_chunks))
-		return -EBADMSG;
 	for (u32 a = 0; a < SEG_NR_AREAS; a++)
-		if (!area_ok(h, a, nr_chunks, used))
+		if (!area_ok(h, a))
 			return -EBADMSG;
-	if (atomic32_load(&h->nr_members) > NR_MEMBERS)
-		return -EBADMSG;
-	if (atomic32_load(&root->state) != GROUP_ONLINE || atomic32_load(&root->parent) != 0 ||
-	    atomic32_load(&root->depth) != 0)
+	if (!root || atomic32_load(&root->state) != GROUP_ONLINE ||
+	    atomic32_load(&root->parent) != 0 || atomic32_load(&root->depth) != 0)
 		return -EBADMSG;
 	return 0;
 }
 
 /* ---- open and close ----------------------------------------------------------------- */
 
-static int segment_open(struct meta *meta, int fd, bool readonly, struct segment **ret_seg)
+/* A new file becomes as long as it will ever be; only holes yet. */
+static int file_prepare(int fd, bool may_make)
 {
-	struct segment *s = meta_alloc(meta, sizeof(*s));
-	void *base;
-	int ret;
+	struct stat st;
+	int ret = os_fstat(fd, &st);
 
+	if (ret < 0)
+		return ret;
+	if (st.st_size == 0 && may_make) {
+		/* Others may be here too: they all do the same. */
+		ret = os_ftruncate(fd, SEG_BYTES);
+		return ret < 0 ? ret : 0;
+	}
+	return st.st_size == (s64)SEG_BYTES ? 0 : -EBADMSG;
+}
+
+static int segment_map(struct segment *s, int fd)
+{
+	int prot = s->readonly ? PROT_READ : PROT_READ | PROT_WRITE;
+	void *base;
+	long ret;
+
+	if (s->shared) {
+		ret = os_mmap(NULL, SEG_BYTES, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+		if (ret < 0)
+			return (int)ret;
+		s->base = (char *)ret;
+		return 0;
+	}
+	ret = os_mmap_anon(SEG_BYTES, PROT_NONE, true, &base);
+	if (ret < 0)
+		return (int)ret;
+	s->base = base;
+	os_name_mapping(base, SEG_BYTES, "quire: tree");
+	return make_memory(s, 0, SEG_MEMBERS_AT);
+}
+
+static int segment_open(struct meta *meta, int fd, bool readonly, bool may_make,
+			struct segment **ret_seg)
+{
+	struct segment *s;
+	int ret = fd >= 0 ? file_prepare(fd, may_make) : 0;
+
+	if (ret)
+		return ret;
+	s = meta_alloc(meta, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	ret = os_mmap_anon(SEG_RESERVE, PROT_NONE, true, &base);
-	if (ret < 0) {
+	mutex_init(&s->lock, "tree", LOCK_RANK_TREE);
+	s->meta = meta;
+	s->shared = fd >= 0;
+	s->readonly = readonly;
+	ret = segment_map(s, fd);
+	if (ret) {
 		meta_free(meta, s, sizeof(*s));
 		return ret;
 	}
-	os_name_mapping(base, SEG_RESERVE, "quire: tree");
-	mutex_init(&s->lock, "tree", LOCK_RANK_TREE);
-	s->meta = meta;
-	s->base = base;
-	s->area[SEG_GROUPS] = s->base + SEG_HEAD_BYTES;
-	s->area[SEG_OBJCGS] = s->area[SEG_GROUPS] + SEG_GROUPS_FIRST + SEG_AREA_CHUNKS * SEG_CHUNK;
-	s->fd = fd;
-	s->shared = fd >= 0;
-	s->readonly = readonly;
 	*ret_seg = s;
 	return 0;
 }
@@ -334,7 +288,7 @@ static void segment_close(struct segment *s)
 	struct meta *meta = s->meta;
 
 	stat_sub(&meta->bytes, s->counted);
-	os_munmap(s->base, SEG_RESERVE);
+	os_munmap(s->base, SEG_BYTES);
 	meta_free(meta, s, sizeof(*s));
 }
 
@@ -346,7 +300,11 @@ static struct memcg_tree *tree_new(struct segment *s, struct meta *meta)
 		return NULL;
 	t->seg = s;
 	t->meta = meta;
-	t->self = MEMBER_NOBODY;
+	if (!handle_table_init(t)) {
+		meta_free(meta, t, sizeof(*t));
+		return NULL;
+	}
+	t->self = t->fork_member = MEMBER_NOBODY;
 	s->refs++;
 	return t;
 }
@@ -356,6 +314,7 @@ static void tree_free(struct memcg_tree *t)
 	struct segment *s = t->seg;
 	bool last = --s->refs == 0;
 
+	handle_table_exit(t);
 	meta_free(t->meta, t, sizeof(*t));
 	if (last)
 		segment_close(s);
@@ -369,7 +328,7 @@ static int tree_join(struct memcg_tree *t, enum memcg_attach how)
 	if (ret)
 		return ret;
 	segment_change_begin(t);
-	ret = member_claim(t, how);
+	ret = member_claim(t, how, &t->self);
 	segment_change_end(t);
 	segment_unlock(t);
 	return ret;
@@ -379,7 +338,7 @@ int memcg_tree_create(struct meta *meta, struct memcg_tree **ret_tree)
 {
 	struct segment *s;
 	struct memcg_tree *t;
-	int ret = segment_open(meta, -1, false, &s);
+	int ret = segment_open(meta, -1, false, true, &s);
 
 	if (ret)
 		return ret;
@@ -388,92 +347,49 @@ int memcg_tree_create(struct meta *meta, struct memcg_tree **ret_tree)
 		segment_close(s);
 		return -ENOMEM;
 	}
-	ret = map_first(s);
-	if (ret)
-		goto out_free;
 	count_bytes(s, SEG_HEAD_RESIDENT);
 	mutex_lock(&s->lock);
-	header_init(t);
+	ret = header_init(t);
 	mutex_unlock(&s->lock);
-	ret = tree_join(t, MEMCG_ATTACH_MORE);
-	if (ret)
-		goto out_free;
+	if (!ret)
+		ret = tree_join(t, MEMCG_ATTACH_MORE);
+	if (ret) {
+		tree_free(t);
+		return ret;
+	}
 	*ret_tree = t;
 	return 0;
-
-out_free:
-	tree_free(t);
-	return ret;
 }
 
-/* The memory of the first chunk, of a new file too. */
-static int map_segment(struct memcg_tree *t, s64 *ret_size)
-{
-	const struct seg_header *h = seg_head(t);
-	u64 magic;
-	int ret;
-
-	*ret_size = file_size(t->seg);
-	if (*ret_size == 0 && !t->seg->readonly) {
-		/* Others may be here too: they all find the same zeros. */
-		ret = os_fallocate(t->seg->fd, 0, 0, SEG_FIRST_CHUNK);
-		if (ret < 0)
-			return ret;
-		*ret_size = file_size(t->seg);
-	}
-	if (*ret_size < 0)
-		return (int)*ret_size;
-	if (*ret_size < (s64)SEG_FIRST_CHUNK)
-		return -EBADMSG;
-	ret = map_first(t->seg);
-	if (ret)
-		return ret;
-	/* Before the lock word of what is no segment is written to. */
-	magic = atomic64_load(&h->magic);
-	if (magic == 0)
-		return t->seg->readonly ? -EBADMSG : 0;
-	return magic == SEG_MAGIC && h->version == SEG_VERSION ? 0 : -EBADMSG;
-}
-
-/* Check what is mapped, or make a segment of it; the tree lock is held, or it is read
- * only.  The dirty word is not looked at yet. */
-static int load_segment(struct memcg_tree *t, s64 size)
+/* Check what is mapped, or make a segment of it.  The dirty word is not looked at yet. */
+static int load_segment(struct memcg_tree *t, enum memcg_attach how)
 {
 	struct seg_header *h = seg_head(t);
-	int ret;
+	u64 magic = atomic64_load(&h->magic);
+	int ret = 0;
 
-	if (atomic64_load(&h->magic) == 0) {
-		if (size != (s64)SEG_FIRST_CHUNK)
-			return -EBADMSG;
-		/* Perhaps its first owner was killed before the end. */
-		header_clear(t);
-		header_init(t);
-	}
-	ret = header_check(t, size);
-	for (u32 a = 0; !ret && a < SEG_NR_AREAS; a++)
-		if (!segment_has(t->seg, a, atomic32_load(&h->area[a].nr_ready) - 1))
-			ret = -EBADMSG;
-	return ret;
-}
-
-static int load_segment_locked(struct memcg_tree *t, enum memcg_attach how)
-{
-	s64 size;
-	int ret;
-
-	if (how == MEMCG_ATTACH_NOBODY && file_size(t->seg) == 0)
+	/* Before the lock word of what is no segment is written to. */
+	if (magic && (magic != SEG_MAGIC || h->version != SEG_VERSION))
 		return -EBADMSG;
-	ret = map_segment(t, &size);
-	if (ret)
-		return ret;
+	if (!magic && how == MEMCG_ATTACH_NOBODY)
+		return -EBADMSG;
 	/* Before the lock: its owner may be alive and look dead. */
-	if (atomic64_load(&seg_head(t)->magic) && !is_same_namespace(seg_head(t)))
+	if (magic && !is_same_namespace(h))
 		return -EXDEV;
+	if (!magic && make_memory(t->seg, 0, SEG_MEMBERS_AT))
+		return -ENOSPC;
 	if (how == MEMCG_ATTACH_NEW_IMAGE)
 		segment_lock_forget_image(t);
 	segment_lock_raw(t);
-	ret = load_segment(t, size);
-	if (!ret && !is_same_namespace(seg_head(t)))
+	if (atomic64_load(&h->magic) == 0) {
+		/* Perhaps its first owner was killed before the end. */
+		header_clear(t);
+		ret = header_init(t);
+	}
+	if (!ret)
+		ret = header_check(t);
+	/* Another may have been first since then. */
+	if (!ret && !magic && !is_same_namespace(h))
 		ret = -EXDEV;
 	segment_unlock(t);
 	return ret;
@@ -488,7 +404,7 @@ int memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 
 	if (fd < 0)
 		return -EBADF;
-	ret = segment_open(meta, fd, false, &s);
+	ret = segment_open(meta, fd, false, how != MEMCG_ATTACH_NOBODY, &s);
 	if (ret)
 		return ret;
 	t = tree_new(s, meta);
@@ -496,7 +412,7 @@ int memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 		segment_close(s);
 		return -ENOMEM;
 	}
-	ret = load_segment_locked(t, how);
+	ret = load_segment(t, how);
 	if (!ret && how != MEMCG_ATTACH_NOBODY)
 		ret = tree_join(t, how);
 	if (ret) {
@@ -505,11 +421,6 @@ int memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 	}
 	*ret_tree = t;
 	return 0;
-}
-
-void memcg_tree_forget_fd(struct memcg_tree *t)
-{
-	t->seg->fd = -1;
 }
 
 int memcg_tree_join(struct meta *meta, struct memcg_tree *of, struct memcg_tree **ret_tree)
@@ -539,12 +450,11 @@ int memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree)
 {
 	struct segment *s;
 	struct memcg_tree *t;
-	s64 size;
 	int ret;
 
 	if (fd < 0)
 		return -EBADF;
-	ret = segment_open(meta, fd, true, &s);
+	ret = segment_open(meta, fd, true, false, &s);
 	if (ret)
 		return ret;
 	t = tree_new(s, meta);
@@ -552,9 +462,7 @@ int memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree)
 		segment_close(s);
 		return -ENOMEM;
 	}
-	ret = map_segment(t, &size);
-	if (!ret)
-		ret = load_segment(t, size);
+	ret = header_check(t);
 	if (ret) {
 		tree_free(t);
 		return ret;

@@ -12,6 +12,7 @@
 #include "reclaim/reclaim.h"
 
 #include "base/os.h"
+#include "memcg/member.h"
 
 #define KSWAPD_BATCH 64u
 /* Cleaning: dead bytes that do not matter, and how much at a time. */
@@ -19,6 +20,10 @@
 #define CLEAN_STEP (2 * MIB)
 #define CLEAN_STEPS 8u
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
+/* Before a group counts as out of memory while other members have some: 2 s. */
+#define OTHERS_RETRIES 2000u
+/* Rounds until a member takes from its own what others leave, one that is stopped, say. */
+#define ROUNDS_TOGETHER 8u
 /* Rounds for one group before the others are looked at: two thousand pages. */
 #define BALANCE_ROUNDS 32u
 /* Pause after a round that brought nothing while a fault waits. */
@@ -30,7 +35,7 @@
 
 void kswapd_wake(struct reclaim *r)
 {
-	event_signal(&r->wake);
+	event_signal(r->wake);
 }
 
 struct memcg_id reclaim_longest_pool(struct reclaim *r, struct memcg_id root)
@@ -91,7 +96,7 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 {
 	struct scan_control sc = {
 		.target = id,
-		.nr_to_reclaim = min_of(goal, (u64)KSWAPD_BATCH),
+		.nr_to_reclaim = goal,
 		.who = RECLAIM_KSWAPD,
 		.may_swap = true,
 	};
@@ -127,16 +132,34 @@ static bool is_out_of_memory(struct reclaim *r, struct memcg_id id, u64 since)
 	return r->ops.faults_waiting(r->ops.ctx, id, since) && !memcg_margin(r->tree, id);
 }
 
+/*
+ * How much of the excess is this member's in one round, by what it and the others have:
+ * those are rung, and do the same.  All of it when that does not help.
+ */
+static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 excess, bool alone, u32 *ret_retries)
+{
+	struct member_share share = member_share(r->tree, id);
+
+	excess = min_of(excess, (u64)KSWAPD_BATCH);
+	*ret_retries = MAX_RECLAIM_RETRIES;
+	if (share.mine >= share.all)
+		return excess;
+	*ret_retries = OTHERS_RETRIES;
+	member_ring_others(r->tree, id);
+	return alone ? excess : excess * share.mine / share.all + 1;
+}
+
 /* Bring id below its low watermark.  False: not yet, it is used as fast as reclaimed,
  * and faults of other groups wait for us too. */
 static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 {
 	u64 since = os_now_ns(); /* of the first fruitless round */
-	u32 fruitless = 0, rounds = 0;
+	u32 fruitless = 0, rounds = 0, retries = MAX_RECLAIM_RETRIES;
 
-	while (fruitless < MAX_RECLAIM_RETRIES && !atomic32_load(&r->stop)) {
+	while (fruitless < retries && !atomic32_load(&r->stop)) {
 		u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
 		u64 floor = memcg_wmark_low_pages(r->tree, id);
+		bool alone = fruitless > MAX_RECLAIM_RETRIES || rounds > ROUNDS_TOGETHER;
 
 		if (usage <= floor)
 			return true;
@@ -144,7 +167,7 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 			return false;
 		if (!fruitless)
 			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
-		if (one_round(r, t, id, usage - floor)) {
+		if (one_round(r, t, id, own_goal(r, id, usage - floor, alone, &retries))) {
 			fruitless = 0;
 			rounds++;
 			since = os_now_ns();
@@ -156,8 +179,10 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 		/* Nothing can leave, and nobody needs it: until the next tick. */
 		if (!r->ops.faults_waiting(r->ops.ctx, id, since))
 			return true;
-		/* What there is to take may be in other threads' hands. */
+		/* What there is to take may be in other threads' hands, or other members'. */
 		os_sleep_ns(FRUITLESS_NS);
+		if (memcg_margin(r->tree, id))
+			r->ops.retry_faults(r->ops.ctx, t);
 	}
 	r->ops.retry_faults(r->ops.ctx, t);
 	if (is_out_of_memory(r, id, since))
@@ -193,12 +218,12 @@ void kswapd_main(struct thread *self)
 	struct reclaim *r = self->arg;
 
 	while (!atomic32_load(&r->stop)) {
-		u32 seq = event_seq(&r->wake);
+		u32 seq = event_seq(r->wake);
 		bool done = balance_all(r, t);
 
 		r->ops.retry_faults(r->ops.ctx, t);
 		if (done)
-			event_wait(&r->wake, seq, KSWAPD_TICK_NS);
+			event_wait(r->wake, seq, KSWAPD_TICK_NS);
 		stat_add(&r->nr_wakes, 1);
 	}
 }

@@ -52,7 +52,7 @@ struct reclaim {
 	struct zswap *zswap; /* (C) */
 	struct reclaim_ops ops; /* (C) */
 	struct gate *gate; /* (C) closed: no page may leave (fork) */
-	struct event wake; /* kswapd's doorbell */
+	struct event *wake; /* kswapd's doorbell, in this member's record: others ring it too */
 	struct event trim; /* the writeback thread's */
 	struct atomic32 stop;
 	struct counter64 nr_wakes, nr_rounds, nr_no_progress;

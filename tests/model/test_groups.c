@@ -287,7 +287,6 @@ static void op_release(const struct op *op)
 	struct memcg_id id = { 0 };
 
 	if (op->a % (NR_OTHERS + 1) == NR_OTHERS) {
-		offline_notice(ref.r->e);
 		offline_release(ref.r->e);
 		return;
 	}

@@ -109,7 +109,7 @@ static void keep_room(struct thread *self)
 
 	(void)self;
 	while (!atomic32_peek(&rc->stop)) {
-		u32 seq = event_seq(&rc->wake);
+		u32 seq = event_seq(rc->wake);
 
 		rig_unmap(rig, 0, 2);
 		rig_pageout(rig, 0, 2);
@@ -118,7 +118,7 @@ static void keep_room(struct thread *self)
 		rig_drain(rig, 0);
 		/* A charge refused to fault_retry_waiting() rings our own bell. */
 		sync_relax();
-		(void)event_wait(&rc->wake, seq, 100 * NSEC_PER_MSEC);
+		(void)event_wait(rc->wake, seq, 100 * NSEC_PER_MSEC);
 	}
 }
 

@@ -26,6 +26,8 @@ static void three_members(void)
 	int err = memcg_tree_join(&rig->e->mm.meta, rig->e->tree, &dead);
 
 	err = err ? err : memcg_tree_join(&rig->e->mm.meta, rig->e->tree, &reaper);
+	/* It holds nothing: nobody waits for it. */
+	err = err ? err : member_set_quiet(reaper, true);
 	err = err ? err : objcg_get(dead, rig->c, &dead_handle);
 	quire_assert(!err && dead->self != reaper->self);
 	err = memcg_try_charge(dead, NULL, dead_handle, 3, &over);
@@ -122,7 +124,7 @@ static void left_over(u64 pages)
 	quire_assert(memcg_usage(t, rig->p, COUNTER_MEMORY) == pages);
 	quire_assert(!memcg_usage(t, rig->p, COUNTER_SWAP));
 	quire_assert(rig_stat(rig, MEMCG_STAT_PGFAULT) == nr_faults);
-	quire_assert(!memcg_nr_dying(t, MEMCG_ROOT));
+	quire_assert(!memcg_nr_dying(t));
 	memcg_check(t);
 	memcg_tree_close(dead);
 	memcg_tree_close(reaper);
@@ -190,7 +192,6 @@ static void remove_parent(void *ctx)
 	/* Refused, not kept waiting, while the child is there. */
 	while (offline_group(rig->e, rig->c, ENGINE_REMOVE_EMPTY) == -EBUSY)
 		sync_relax();
-	offline_notice(rig->e);
 	offline_release(rig->e);
 }
 
@@ -204,7 +205,7 @@ static void both_removed(void)
 {
 	quire_assert(!memcg_online(rig->e->tree, rig->c));
 	quire_assert(!memcg_online(rig->e->tree, grandchild));
-	quire_assert(!memcg_nr_dying(rig->e->tree, MEMCG_ROOT));
+	quire_assert(!memcg_nr_dying(rig->e->tree));
 	memcg_tree_close(reaper);
 }
 

@@ -446,10 +446,9 @@ static void others_remove(void *ctx)
 	quire_assert(objcg_memcg(rig->e->tree, rig->objcg).v == rig->p.v);
 	memcg_release(other_member, rig->c);
 	/* Not reused before we have let go. */
-	quire_assert(memcg_nr_dying(rig->e->tree, MEMCG_ROOT) == 1);
-	offline_notice(rig->e);
+	quire_assert(memcg_nr_dying(rig->e->tree) == 1);
 	offline_release(rig->e);
-	quire_assert(memcg_nr_dying(rig->e->tree, MEMCG_ROOT) == 0);
+	quire_assert(memcg_nr_dying(rig->e->tree) == 0);
 }
 
 static void no_other_member(void)

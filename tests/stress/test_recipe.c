@@ -295,7 +295,7 @@ static void nothing_left(struct memcg_tree *t)
 	struct memcg_id id = { 0 };
 	struct memcg_stats s;
 
-	ASSERT_EQ(memcg_nr_dying(t, MEMCG_ROOT), 0u);
+	ASSERT_EQ(memcg_nr_dying(t), 0u);
 	memcg_check(t);
 	while ((id = memcg_next(t, MEMCG_ROOT, id)).v) {
 		ASSERT_EQ(memcg_usage(t, id, COUNTER_MEMORY), 0u);

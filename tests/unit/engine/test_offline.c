@@ -48,7 +48,7 @@ TEST(handles_are_used_again)
 			bytes = stat_read(&e->mm.meta.bytes);
 	}
 	ASSERT_EQ(stat_read(&e->mm.meta.bytes), bytes);
-	ASSERT_EQ(memcg_nr_dying(e->tree, MEMCG_ROOT), 0u);
+	ASSERT_EQ(memcg_nr_dying(e->tree), 0u);
 	engine_destroy(e);
 }
 
@@ -123,7 +123,7 @@ TEST(many_ranges)
 		;
 	ASSERT_EQ(e->nr_doomed, 0u);
 	offline_release(e);
-	ASSERT_EQ(e->nr_unreleased, 0u);
+	ASSERT_EQ(memcg_nr_unreleased(e->tree), 0u);
 	atomic32_store(&e->state, ENGINE_PASSIVE);
 	rig_check(r);
 	rig_destroy(r);

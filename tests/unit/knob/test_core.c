@@ -82,9 +82,9 @@ TEST(stat)
 	ASSERT_FILE(parent, "cgroup.stat",
 		    "nr_descendants 1\nnr_subsys_memory 2\n"
 		    "nr_dying_descendants 0\nnr_dying_subsys_memory 0\n");
-	ASSERT_EQ(memcg_nr_dying(f.t, parent), 1); /* an id, not memory */
+	ASSERT_EQ(memcg_nr_dying(f.t), 1); /* an id, not memory */
 	memcg_release(f.t, b);
-	ASSERT_EQ(memcg_nr_dying(f.t, parent), 0);
+	ASSERT_EQ(memcg_nr_dying(f.t), 0);
 	fixture_exit(&f);
 }
 

@@ -204,7 +204,7 @@ TEST(removal_under_charges)
 			objcg_put(f.t, w[n].o[1]);
 		}
 		ASSERT_EQ(mem_of(f.t, p), 0);
-		ASSERT_EQ(memcg_nr_dying(f.t, MEMCG_ROOT), 0);
+		ASSERT_EQ(memcg_nr_dying(f.t), 0);
 		memcg_check(f.t);
 	}
 	faults = memcg_stat_read(f.t, p, MEMCG_STAT_PGFAULT);

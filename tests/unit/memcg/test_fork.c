@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_fork.c - a forked child has the tree for itself.
+ * test_fork.c - a forked child is a member more; of a private tree, it has its own.
  */
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/os.h"
 #include "fixture.h"
+#include "memcg/internal.h"
 
 static struct memcg_tree *tree[2];
 static struct objcg_id handle[2];
@@ -13,58 +16,193 @@ static struct memcg_id group;
 
 #define CHECK(e) ((e) ? (void)0 : _exit(__LINE__ % 100 + 1))
 
-static void in_child(void)
+/* Written by children, read by the parent. */
+static u32 *step;
+
+static void reach(u32 n)
 {
-	struct memcg_id id;
-
-	CHECK(memcg_tree_fork_child(tree[0]) == 0);
-	memcg_check(tree[0]);
-	/* Our own charges are a copy of the parent's, the other member's are not. */
-	CHECK(mem_of(tree[0], group) == 30);
-	CHECK(memcg_zswap_bytes(tree[0], group) == 0);
-	CHECK(memcg_limit(tree[0], group, COUNTER_MEMORY) == 100);
-	CHECK(objcg_memcg(tree[0], handle[0]).v == group.v);
-	CHECK(member_self(tree[0])->pid == getpid());
-	CHECK(!member_alive(tree[0], 1));
-	/* What the child does stays in the child; it can grow. */
-	memcg_charge_force(tree[0], handle[0], 5);
-	for (u32 n = 0; n < 3000; n++) {
-		char name[16];
-
-		fmt_str(name, sizeof(name), "g%u", n);
-		CHECK(memcg_create(tree[0], MEMCG_ROOT, name, &id) == 0);
-	}
-	CHECK(memcg_remove(tree[0], id, &id) == 0);
-	memcg_check(tree[0]);
-	memcg_tree_close(tree[0]);
-	_exit(0);
+	__atomic_store_n(step, n, __ATOMIC_RELEASE);
 }
 
-TEST(shared_becomes_private)
+static void wait_until(u32 n)
 {
-	struct meta meta = { 0 };
-	char text[256];
+	while (__atomic_load_n(step, __ATOMIC_ACQUIRE) < n)
+		os_sched_yield();
+}
+
+/* Two members of one segment, in one group: 30 pages, and 7 with 5000 compressed bytes. */
+static int shared_init(struct meta *meta)
+{
 	int fd = os_memfd_create("quire-test", 1);
 
 	ASSERT_OK(fd);
+	step = mmap(NULL, sizeof(*step), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(step != MAP_FAILED);
 	for (u32 n = 0; n < 2; n++)
-		ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &tree[n]), 0);
+		ASSERT_EQ(memcg_tree_attach(meta, fd, MEMCG_ATTACH_MORE, &tree[n]), 0);
 	group = group_make(tree[0], "a/b");
-	memcg_set_max(tree[0], group, COUNTER_MEMORY, 100);
 	for (u32 n = 0; n < 2; n++)
 		handle[n] = handle_of(tree[n], group);
 	memcg_charge_force(tree[0], handle[0], 30);
+	ASSERT_EQ(memcg_swap_try_charge(tree[0], handle[0], 4), 0);
+	memcg_stat_add(tree[0], handle[0], MEMCG_STAT_ANON, 30);
+	memcg_stat_add(tree[0], handle[0], MEMCG_STAT_PGFAULT, 99);
 	memcg_charge_force(tree[1], handle[1], 7);
 	memcg_zswap_charge(tree[1], handle[1], 5000);
-	ASSERT_EQ(test_child(in_child, text, sizeof(text)), 0);
-	ASSERT_EQ(mem_of(tree[1], group), 39);
-	ASSERT_EQ(memcg_nr_descendants(tree[1], MEMCG_ROOT), 2);
-	ASSERT_TRUE(member_alive(tree[0], 1));
+	return fd;
+}
+
+static void shared_exit(struct meta *meta, int fd)
+{
 	memcg_check(tree[1]);
 	memcg_tree_close(tree[0]);
 	memcg_tree_close(tree[1]);
+	munmap(step, sizeof(*step));
 	os_close(fd);
-	ASSERT_EQ(stat_read(&meta.bytes), 0);
+	ASSERT_EQ(stat_read(&meta->bytes), 0);
+}
+
+static pid_t fork_with(void (*child)(void))
+{
+	pid_t pid;
+
+	ASSERT_EQ(memcg_tree_fork_prepare(tree[0]), 0);
+	pid = fork();
+	if (!pid) {
+		child();
+		_exit(0);
+	}
+	memcg_tree_fork_parent(tree[0]);
+	return pid;
+}
+
+static void end_child(pid_t pid)
+{
+	int status;
+
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+}
+
+static void pay(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	CHECK(tree[0]->self == 2);
+	CHECK(member_self(tree[0])->pid == getpid());
+	CHECK(objcg_memcg(tree[0], handle[0]).v == group.v);
+	reach(1);
+	wait_until(2);
+	memcg_tree_fork_settle(tree[0]);
+	reach(3);
+	wait_until(4);
+	memcg_uncharge(tree[0], NULL, handle[0], 30);
+	memcg_swap_uncharge(tree[0], handle[0], 4);
+	memcg_tree_close(tree[0]);
+}
+
+TEST(child_pays_for_itself)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+	pid_t pid = fork_with(pay);
+
+	wait_until(1);
+	ASSERT_TRUE(member_alive(tree[0], 2));
+	ASSERT_EQ(mem_of(tree[1], group), 39);
+	memcg_check(tree[1]);
+	reach(2);
+	wait_until(3);
+	ASSERT_EQ(mem_of(tree[1], group), 69);
+	ASSERT_EQ(memcg_usage(tree[1], group, COUNTER_SWAP), 8);
+	ASSERT_EQ(memcg_stat_read(tree[1], group, MEMCG_STAT_ANON), 60);
+	ASSERT_EQ(memcg_stat_read(tree[1], group, MEMCG_STAT_PGFAULT), 99); /* the parent's */
+	memcg_check(tree[1]);
+	reach(4);
+	end_child(pid);
+	ASSERT_FALSE(member_alive(tree[0], 2));
+	ASSERT_EQ(mem_of(tree[1], group), 39);
+	ASSERT_EQ(memcg_usage(tree[1], group, COUNTER_SWAP), 4);
+	shared_exit(&meta, fd);
+}
+
+static void die_early(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+}
+
+static void die_at_once(void)
+{
+}
+
+/* fork and exec, or a kill: nothing was charged, nothing is given back. */
+TEST(child_that_ends_first_has_cost_nothing)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+
+	end_child(fork_with(die_early));
+	ASSERT_TRUE(member_reap(tree[1]));
+	ASSERT_EQ(mem_of(tree[1], group), 39);
+	memcg_check(tree[1]);
+	end_child(fork_with(die_at_once));
+	memcg_tree_fork_failed(tree[0]); /* as if it had never been */
+	ASSERT_FALSE(member_alive(tree[1], 2));
+	ASSERT_EQ(mem_of(tree[1], group), 39);
+	memcg_check(tree[1]);
+	shared_exit(&meta, fd);
+}
+
+static void pay_and_die(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	memcg_tree_fork_settle(tree[0]);
+	memcg_charge_force(tree[0], handle[0], 5);
+}
+
+TEST(killed_child_is_taken_back)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+
+	end_child(fork_with(pay_and_die));
+	ASSERT_EQ(mem_of(tree[1], group), 74);
+	ASSERT_TRUE(member_reap(tree[1]));
+	ASSERT_EQ(mem_of(tree[1], group), 39);
+	ASSERT_EQ(memcg_usage(tree[1], group, COUNTER_SWAP), 4);
+	ASSERT_EQ(memcg_stat_read(tree[1], group, MEMCG_STAT_ANON), 30);
+	shared_exit(&meta, fd);
+}
+
+static void release_late(void)
+{
+	struct memcg_id b = group;
+
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	wait_until(1);
+	/* Removed while we were not there yet: ours is the parent's, the id is kept for us. */
+	CHECK(objcg_memcg(tree[0], handle[0]).v == group_find(tree[0], "a").v);
+	CHECK(memcg_next_offline(tree[0], (struct memcg_id){ 0 }).v == b.v);
+	memcg_tree_fork_settle(tree[0]);
+	memcg_release(tree[0], b);
+	memcg_tree_close(tree[0]);
+}
+
+TEST(group_removed_between_fork_and_child)
+{
+	struct meta meta = { 0 };
+	struct memcg_id parent;
+	int fd = shared_init(&meta);
+	pid_t pid;
+
+	pid = fork_with(release_late);
+	ASSERT_EQ(memcg_remove(tree[1], group, &parent), 0);
+	memcg_release(tree[1], group);
+	memcg_release(tree[0], group);
+	ASSERT_EQ(memcg_nr_dying(tree[1]), 1);
+	reach(1);
+	end_child(pid);
+	ASSERT_EQ(memcg_nr_dying(tree[1]), 0);
+	shared_exit(&meta, fd);
 }
 
 static void in_private_child(void)

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "fixture.h"
+#include "memcg/internal.h"
 
 static const char *path_of(struct memcg_tree *t, struct memcg_id id)
 {
@@ -195,13 +196,13 @@ TEST(release_makes_reusable)
 	memcg_set_flag(f.t, a, MEMCG_FLAG_OOM_GROUP, true);
 	ASSERT_EQ(memcg_remove(f.t, a, &parent), 0);
 	ASSERT_FALSE(memcg_online(f.t, a));
-	ASSERT_EQ(memcg_nr_dying(f.t, MEMCG_ROOT), 1);
+	ASSERT_EQ(memcg_nr_dying(f.t), 1);
 	ASSERT_EQ(memcg_next_offline(f.t, (struct memcg_id){ 0 }).v, a.v);
 	ASSERT_EQ(memcg_next_offline(f.t, a).v, 0);
 	b = group_make(f.t, "a");
 	ASSERT_NE(b.v, a.v);
 	memcg_release(f.t, a);
-	ASSERT_EQ(memcg_nr_dying(f.t, MEMCG_ROOT), 0);
+	ASSERT_EQ(memcg_nr_dying(f.t), 0);
 	ASSERT_EQ(memcg_next_offline(f.t, (struct memcg_id){ 0 }).v, 0);
 	b = group_make(f.t, "b");
 	ASSERT_EQ(b.v, a.v);
@@ -255,7 +256,7 @@ static void remove_in_order(const char *const order[3], bool release_late)
 	ASSERT_EQ(memcg_stat_read(f.t, p, MEMCG_STAT_PGFAULT), 7);
 	for (struct memcg_id i = { 0 }; (i = memcg_next_offline(f.t, i)).v;)
 		memcg_release(f.t, i);
-	ASSERT_EQ(memcg_nr_dying(f.t, MEMCG_ROOT), 0);
+	ASSERT_EQ(memcg_nr_dying(f.t), 0);
 	fixture_exit(&f);
 }
 
@@ -276,13 +277,21 @@ TEST(removal_orders)
 /* A dying child of a group that dies and is reused leads to the grandparent. */
 TEST(dying_child_outlives_its_parent)
 {
-	struct fixture f;
 	struct memcg_id p, c, parent, again;
+	struct memcg_tree *t2;
+	struct objcg_id o;
+	struct fixture f;
 
 	fixture_init(&f);
+	ASSERT_EQ(memcg_tree_join(&f.meta, f.t, &t2), 0);
 	c = group_make(f.t, "g/p/c");
 	p = group_find(f.t, "g/p");
+	o = handle_of(t2, c);
 	ASSERT_EQ(memcg_remove(f.t, c, &parent), 0);
+	objcg_put(t2, o); /* it has none of p's */
+	memcg_release(f.t, c);
+	ASSERT_EQ(memcg_nr_dying(f.t), 1);
+	ASSERT_EQ(memcg_parent(f.t, c).v, p.v);
 	ASSERT_EQ(memcg_remove(f.t, p, &parent), 0);
 	memcg_release(f.t, p);
 	again = group_make(f.t, "elsewhere");
@@ -291,8 +300,30 @@ TEST(dying_child_outlives_its_parent)
 	memcg_count_event(f.t, c, MEMCG_LOW);
 	ASSERT_EQ(memcg_event_count(f.t, again, MEMCG_LOW, false), 0);
 	ASSERT_EQ(memcg_event_count(f.t, group_find(f.t, "g"), MEMCG_LOW, true), 1);
+	memcg_release(t2, c);
+	ASSERT_EQ(memcg_nr_dying(f.t), 0);
+	memcg_tree_close(t2);
+	fixture_exit(&f);
+}
+
+/* Both are dying: what is counted on the child arrives above its parent. */
+TEST(dying_child_of_a_dying_parent)
+{
+	struct memcg_id p, c, parent;
+	struct fixture f;
+
+	fixture_init(&f);
+	c = group_make(f.t, "g/p/c");
+	p = group_find(f.t, "g/p");
+	ASSERT_EQ(memcg_remove(f.t, c, &parent), 0);
+	ASSERT_EQ(memcg_remove(f.t, p, &parent), 0);
+	ASSERT_EQ(memcg_parent(f.t, c).v, group_find(f.t, "g").v);
+	memcg_count_event(f.t, c, MEMCG_LOW);
+	ASSERT_EQ(memcg_event_count(f.t, group_find(f.t, "g"), MEMCG_LOW, true), 1);
 	memcg_check(f.t);
 	memcg_release(f.t, c);
-	ASSERT_EQ(memcg_nr_dying(f.t, MEMCG_ROOT), 0);
+	ASSERT_EQ(memcg_nr_dying(f.t), 1);
+	memcg_release(f.t, p);
+	ASSERT_EQ(memcg_nr_dying(f.t), 0);
 	fixture_exit(&f);
 }

@@ -60,6 +60,7 @@ TEST(cut_off_creation)
 {
 	struct memcg_id a;
 	struct fixture f;
+	struct group *g;
 	u32 i, j;
 
 	fixture_init(&f);
@@ -67,12 +68,13 @@ TEST(cut_off_creation)
 	leave_dirty(f.t);
 	mutex_lock(&f.t->seg->lock);
 	i = segment_alloc(f.t, SEG_GROUPS);
-	memcpy(group_at(f.t, i)->name, "new", 4);
-	atomic32_store(&group_at(f.t, i)->parent, a.v);
-	atomic32_store(&group_at(f.t, i)->depth, 2);
-	atomic32_store(&group_at(f.t, i)->state, GROUP_ONLINE);
+	g = group_of(f.t, (struct memcg_id){ i });
+	memcpy(g->name, "new", 4);
+	atomic32_store(&g->parent, a.v);
+	atomic32_store(&g->depth, 2);
+	atomic32_store(&g->state, GROUP_ONLINE);
 	j = segment_alloc(f.t, SEG_GROUPS);
-	memcpy(group_at(f.t, j)->name, "half", 5);
+	memcpy(group_of(f.t, (struct memcg_id){ j })->name, "half", 5);
 	(void)segment_alloc(f.t, SEG_OBJCGS);
 	mutex_unlock(&f.t->seg->lock);
 	repair(f.t);
@@ -96,15 +98,16 @@ TEST(cut_off_removal)
 	memcg_charge_force(f.t, o, 9);
 	memcg_set_protection(f.t, b, 3, 4);
 	leave_dirty(f.t);
-	atomic32_store(&group_at(f.t, b.v)->state, GROUP_OFFLINE);
+	atomic64_store(&group_of(f.t, b)->removal, 1);
+	atomic32_store(&group_of(f.t, b)->state, GROUP_OFFLINE);
 	repair(f.t);
 	ASSERT_EQ(objcg_memcg(f.t, o).v, a.v);
 	ASSERT_EQ(mem_of(f.t, a), 9);
 	ASSERT_EQ(memcg_nr_descendants(f.t, a), 0);
-	ASSERT_EQ(memcg_nr_dying(f.t, a), 1);
+	ASSERT_EQ(memcg_nr_dying(f.t), 1);
 	ASSERT_EQ(memcg_next_offline(f.t, (struct memcg_id){ 0 }).v, b.v);
 	memcg_release(f.t, b);
-	ASSERT_EQ(memcg_nr_dying(f.t, a), 0);
+	ASSERT_EQ(memcg_nr_dying(f.t), 0);
 	memcg_uncharge(f.t, NULL, o, 9);
 	fixture_exit(&f);
 }
