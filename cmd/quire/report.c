@@ -27,7 +27,7 @@ struct figures {
 	char *stat; /* text of memory.stat */
 	char *events, *swap_events;
 	uint64_t peak, swap_peak;
-	uint64_t nr_members, nr_refused;
+	uint64_t nr_members, nr_refused, nr_forgotten;
 	struct quire_member busiest; /* most hard faults */
 	uint64_t worst_ns[4];
 	uint64_t peak_anon; /* largest of one process, by the system */
@@ -113,10 +113,12 @@ static void read_figures(const struct report *r, struct figures *f)
 	f->swap_events = read_file(view, r->group, "memory.swap.events");
 	tree = read_file(view, "/", "cgroup.stat");
 	f->nr_refused = value_of(tree, "nr_refused_processes");
+	f->nr_forgotten = value_of(tree, "nr_forgotten_processes");
 	free(tree);
 	f->peak = read_number(view, r->group, "memory.peak");
 	f->swap_peak = read_number(view, r->group, "memory.swap.peak");
 	read_members(view, f);
+	f->nr_members += f->nr_forgotten;
 	f->managed = f->nr_members > 0;
 	quire_view_close(view);
 }
@@ -231,8 +233,8 @@ static void print_text(const struct report *r, const struct figures *f, FILE *ou
 		(unsigned long long)f->nr_members, f->nr_members == 1 ? "" : "es");
 	if (f->nr_refused)
 		fprintf(out,
-			"  not counted  %llu processes, each within the limit: no more than 64 at a "
-			"time are\n",
+			"  not counted  %llu processes, each within the limit: no more than 4096 at "
+			"a time are\n",
 			(unsigned long long)f->nr_refused);
 	fprintf(out, "  memory       %s at most, limit %s\n", size_text(a, f->peak),
 		size_text(b, r->max));
@@ -340,7 +342,7 @@ static void print_json(const struct report *r, const struct figures *f, FILE *ou
 	put_keys(&j, "swap_events", f->swap_events);
 	put_keys(&j, "stat", f->stat);
 	put_members(&j, r);
-	json_number(&j, "processes_not_counted", f->nr_refused);
+	json_number(&j, "processes_not_counted", f->nr_refused + f->nr_forgotten);
 	json_end(&j, '}');
 	fputc('\n', out);
 }

@@ -82,6 +82,8 @@ int os_kill(int pid, int sig);
  * not another process by now.  In doubt: yes.  Needs /proc and a free descriptor to be sure.
  */
 bool os_process_alive(int pid, u64 boot_ns);
+/* Tells the programs that a process is before and after exec(2) apart; 0: cannot tell. */
+u64 os_process_image(int pid);
 int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
 int os_sigprocmask_set(const u64 *mask);
 int os_sched_yield(void);

@@ -5,7 +5,7 @@
  * Owns: telling a process that lives from a zombie, from nobody, and from another
  * one that was given the same number since.
  * Does not own: what its death means (memcg/member.c, memcg/lock.c).
- * Entry points: os_process_alive(), os_boot_ns().
+ * Entry points: os_process_alive(), os_process_image(), os_boot_ns().
  * Invariants: as os.c.  In doubt a process is alive: who takes a living one for
  * dead gives away what it uses, who waits for a dead one looks again later.
  */
@@ -21,7 +21,9 @@
 
 /* USER_HZ, of /proc/PID/stat: 100 on every machine we run on. */
 #define CLOCK_TICK_NS (10 * NSEC_PER_MSEC)
-#define STAT_START 20 /* proc(5): starttime, counted from the state behind comm */
+/* proc(5), counted from the state behind comm */
+#define STAT_START 20 /* starttime */
+#define STAT_STACK 26 /* startstack: random for each image */
 
 u64 os_boot_ns(void)
 {
@@ -32,12 +34,12 @@ u64 os_boot_ns(void)
 	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
 }
 
-/* When a process started, by os_boot_ns(), rounded down; 0: cannot tell. */
-static u64 started_ns(int pid)
+/* A number of /proc/PID/stat; 0: cannot tell. */
+static u64 stat_field(int pid, u32 field)
 {
 	char path[32], text[1024];
 	const char *at = NULL;
-	u64 ticks = 0;
+	u64 value = 0;
 	long len;
 
 	fmt_str(path, sizeof(path), "/proc/%d/stat", pid);
@@ -48,11 +50,16 @@ static u64 started_ns(int pid)
 			at = text + i + 1;
 	if (!at)
 		return 0;
-	for (u32 n = 0; n < STAT_START && *at; at++)
+	for (u32 n = 0; n < field && *at; at++)
 		n += *at == ' ';
 	for (; *at >= '0' && *at <= '9'; at++)
-		ticks = ticks * 10 + (u64)(*at - '0');
-	return ticks * CLOCK_TICK_NS;
+		value = value * 10 + (u64)(*at - '0');
+	return value;
+}
+
+u64 os_process_image(int pid)
+{
+	return stat_field(pid, STAT_STACK);
 }
 
 bool os_process_alive(int pid, u64 boot_ns)
@@ -69,5 +76,6 @@ bool os_process_alive(int pid, u64 boot_ns)
 	/* A zombie's whole thread group has ended: its memory is gone. */
 	ended = os_poll(&poll, 1, 0) == 1;
 	os_close(fd);
-	return !ended && started_ns(pid) <= boot_ns;
+	/* When it started, by os_boot_ns(), rounded down. */
+	return !ended && stat_field(pid, STAT_START) * CLOCK_TICK_NS <= boot_ns;
 }

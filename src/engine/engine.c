@@ -65,6 +65,11 @@ static void retry_faults(void *ctx, struct task *t)
 	fault_retry_waiting(&e->fault, t);
 }
 
+static void force_fault(void *ctx, struct task *t)
+{
+	fault_force_waiting(&((struct engine *)ctx)->fault, t);
+}
+
 static u32 faults_waiting(void *ctx, struct memcg_id id, u64 before_ns)
 {
 	struct engine *e = ctx;
@@ -156,6 +161,7 @@ static void init_reclaim(struct engine *e)
 		.open_store = open_store,
 		.ask_first = group_ask_first,
 		.retry_faults = retry_faults,
+		.force_fault = force_fault,
 		.faults_waiting = faults_waiting,
 		.oom = group_oom,
 		.ctx = e,

@@ -155,7 +155,7 @@ s64 fork_freeze_faults(struct engine *e, struct request *rq)
 	for (u32 i = 0; i < STORE_MAX_FILES; i++)
 		e->fork_shares_store |= files.fd[i] >= 0;
 	/* The parent lives on; a child without these ends with a reason instead. */
-	e->fork_tree_err = memcg_tree_fork_prepare(e->tree);
+	e->fork_tree_err = memcg_tree_fork_prepare(e->tree, atomic32_load(&e->fault.forker));
 	fds[0] = e->mm.pager.dev_fd;
 	memcpy(fds + 1, files.fd, sizeof(files.fd));
 	memcpy(fds + 1 + STORE_MAX_FILES, files.alive, sizeof(files.alive));
@@ -325,7 +325,7 @@ static bool hold_passive(struct engine *e)
 void engine_fork_prepare(struct engine *e)
 {
 	if (hold_passive(e)) {
-		e->fork_tree_err = memcg_tree_fork_prepare(e->tree);
+		e->fork_tree_err = memcg_tree_fork_prepare(e->tree, (u32)os_gettid());
 		set_forkable(e, true);
 		return;
 	}
@@ -357,13 +357,15 @@ void engine_fork_parent(struct engine *e)
 
 void engine_fork_failed(struct engine *e)
 {
+	u64 tid = (u64)os_gettid();
+
 	if (!engine_running(e)) {
 		engine_passive_enter(e);
-		memcg_tree_fork_failed(e->tree);
+		memcg_tree_fork_failed(e->tree, (u32)tid);
 		engine_passive_leave(e);
 		return;
 	}
-	request_call(e, REQ_FORK_FAILED, NULL, 0, NULL);
+	request_call(e, REQ_FORK_FAILED, &tid, 1, NULL);
 }
 
 /* ---- child ----------------------------------------------------------------------- */
@@ -385,7 +387,6 @@ static void forget_parent(struct engine *e)
 	for (u32 i = 0; i < NR_CALLBACKS; i++)
 		atomic32_poke(&e->callback[i].state, REQUEST_FREE);
 	event_init(&e->request_event);
-	e->reclaim.wake = member_doorbell(e->tree);
 	event_init(&e->reclaim.trim);
 	event_init(&e->callback_event);
 	atomic32_poke(&e->fault.forker, 0);
@@ -517,6 +518,7 @@ static void enter_tree(struct engine *e)
 		os_abort("quire: fork: no memory for one more process in the tree\n");
 	if (err)
 		os_abort("quire: fork: the process was given up before it ran\n");
+	e->reclaim.wake = member_doorbell(e->tree);
 }
 
 void engine_fork_child(struct engine *e)

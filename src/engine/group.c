@@ -331,20 +331,22 @@ static void say_killed(struct engine *e, struct memcg_id id, int pid)
 
 /*
  * quire run: the process with most memory goes, ours or another; its charges come back
- * when it is closed here.  A stopped one dies too.
+ * when its record is closed.
  */
 static bool kill_largest(struct engine *e, struct memcg_id id)
 {
 	int pid = member_largest(e->tree, id);
 
-	if (!pid)
+	if (pid <= 1)
 		pid = os_getpid();
 	say_killed(e, id, pid);
-	os_kill(pid, SIGKILL);
+	member_kill(e->tree, pid);
 	while (pid == os_getpid())
 		os_sleep_ns(NSEC_PER_SEC);
-	for (u32 n = 0; n < OOM_REAP_TRIES && !member_reap(e->tree); n++)
+	for (u32 n = 0; n < OOM_REAP_TRIES && !memcg_margin(e->tree, id); n++) {
 		os_sleep_ns(NSEC_PER_MSEC);
+		(void)member_reap(e->tree);
+	}
 	return true;
 }
 
@@ -353,6 +355,9 @@ bool group_oom(void *ctx, struct memcg_id id)
 	struct engine *e = ctx;
 	struct callback *cb = oom_callback(e, id);
 
+	/* Somebody has ended, and what it had is free. */
+	if (member_reap(e->tree) && memcg_margin(e->tree, id))
+		return true;
 	PROBE_OOM(id.v, memcg_usage(e->tree, id, COUNTER_MEMORY));
 	memcg_count_event(e->tree, id, MEMCG_OOM);
 	if (cb && call_out(e, cb, 0, OOM_WAIT_NS))

@@ -214,7 +214,7 @@ static s64 serve_fork(struct engine *e, struct request *rq)
 	case REQ_THAW:
 		return fork_thaw(e);
 	case REQ_FORK_FAILED:
-		memcg_tree_fork_failed(e->tree);
+		memcg_tree_fork_failed(e->tree, (u32)rq->arg[0]);
 		return 0;
 	default:
 		return fork_child_restart(e);

@@ -23,6 +23,7 @@
  */
 #define LOOK_BUSY_NS (5 * NSEC_PER_MSEC)
 #define LOOK_MOVED (MIB / PAGE_SIZE)
+#define REAP_TICKS 10
 
 u64 ticker_anon_rss(struct engine *e)
 {
@@ -152,6 +153,9 @@ void ticker_main(struct thread *self)
 			/* Perhaps another process has removed a group of ours. */
 			if (memcg_nr_unreleased(e->tree))
 				event_signal(&e->request_event);
+			/* Nobody tells that another process of the tree has ended. */
+			if (e->nr_ticks % REAP_TICKS == 0)
+				(void)member_reap(e->tree);
 			record_member(e);
 			aspace_tell_locked(e);
 			watch_faults(e, now, &late_ticks);

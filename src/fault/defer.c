@@ -111,6 +111,19 @@ void fault_retry_waiting(struct fault *f, struct task *t)
 	gate_leave(f->gate);
 }
 
+void fault_force_waiting(struct fault *f, struct task *t)
+{
+	struct waiting_fault w;
+	struct memcg_id over;
+
+	gate_enter(f->gate);
+	if (pop(f, &f->wait_memory, &w) &&
+	    fault_serve(f, t, w.queue, w.addr, w.flags | FAULT_FORCE, &over) == FAULT_NO_MEMORY)
+		queue_fault(f, &f->wait_memory, &w);
+	memcg_drain_stock(f->tree, &t->stock);
+	gate_leave(f->gate);
+}
+
 u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns)
 {
 	u32 nr = 0;

@@ -149,6 +149,8 @@ void fault_defer(struct fault *f, u32 queue, u64 addr, u32 flags, struct memcg_i
 void fault_wake_later(struct fault *f, u32 queue, u64 addr, u64 delay_ns);
 /* Try all that wait for memory once; wakes nobody twice. */
 void fault_retry_waiting(struct fault *f, struct task *t);
+/* The first that waits for memory is charged by force. */
+void fault_force_waiting(struct fault *f, struct task *t);
 /* Those that wait for memory of root or below, and did at before_ns. */
 u32 fault_nr_waiting(struct fault *f, struct memcg_id root, u64 before_ns);
 /* A removed group's limit is nobody's: who waits for it waits for its heir's. */

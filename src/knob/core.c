@@ -99,8 +99,10 @@ static void read_stat(struct memcg_tree *t, struct memcg_id id, struct fmt *out)
 	knob_print_key(out, "nr_dying_descendants", 0);
 	knob_print_key(out, "nr_dying_subsys_memory", 0);
 	/* Of the whole tree, and no file of the kernel's. */
-	if (id.v == MEMCG_ROOT.v)
+	if (id.v == MEMCG_ROOT.v) {
 		knob_print_key(out, "nr_refused_processes", member_nr_refused(t));
+		knob_print_key(out, "nr_forgotten_processes", member_nr_forgotten(t));
+	}
 }
 
 /* ---- bounds of the tree ----------------------------------------------------------- */

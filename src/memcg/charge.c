@@ -23,9 +23,9 @@
  * 3. The uncharge goes through the handle, hence from P upwards: balanced at
  *    every level that lives.
  * 4. An uncharger that still reads C takes from C what was once added there.
- * 5. P removed as well: C->parent then leads to P's parent (adopt_dying()), or
- *    the charger has read P before, whose record is OFFLINE but not reused; in
- *    both cases all ONLINE ancestors of C are on the chain exactly once.
+ * 5. P removed as well: C->parent leads to P, whose record is OFFLINE, or, once
+ *    that is reused, to P's parent; in both cases all ONLINE ancestors of C are on
+ *    the chain exactly once.
  * So a charge needs no validation afterwards (L3): its payer is the handle, and
  * whom the handle leads to is asked again when the charge is given back.
  */

@@ -6,7 +6,7 @@
  * parent's memory is charged.
  * Does not own: when that is (engine/fork.c), private segments, which the child has
  * for itself by copy-on-write.
- * Entry points: memcg_tree_fork_prepare(), _parent(), _failed(), _child(), _settle().
+ * Entry points: memcg_tree_fork_prepare(), memcg_tree_fork_child(), memcg_tree_fork_settle().
  * Invariants: the child has what the parent had at the fork under the numbers that
  * pages and slots hold; its totals are true from its first moment, and reach the
  * counters when it settles.  Until then both differ by `late`, which whoever closes
@@ -88,6 +88,8 @@ static int make_member(struct memcg_tree *t)
 	if (ret)
 		return ret;
 	m = seg_member(t, t->fork_member);
+	t->fork_boot_ns = m->boot_ns;
+	m->image = us->image;
 	m->info.home = us->info.home;
 	memcpy(m->info.comm, us->info.comm, sizeof(m->info.comm));
 	memcpy(m->info.pager, us->info.pager, sizeof(m->info.pager));
@@ -107,10 +109,24 @@ static void undo_member(struct memcg_tree *t)
 	t->fork_member = MEMBER_NOBODY;
 }
 
+/* What we have yet to release the child has in hand as well. */
+static void keep_dying(struct memcg_tree *t)
+{
+	struct group *g = group_at(t, atomic32_peek(&seg_head(t)->dying_first));
+
+	for (u32 n = 0; n < NR_GROUPS_MAX && g; n++) {
+		if (atomic64_peek(&g->removal) > member_released(t, t->self))
+			atomic32_store(&g->others, 1);
+		g = group_at(t, atomic32_peek(&g->dying_next));
+	}
+}
+
 static int prepare_locked(struct memcg_tree *t)
 {
 	const struct objcg *c;
 	int ret = make_member(t);
+
+	keep_dying(t);
 
 	for (u32 o = 1; o < t->nr_fork_copies && !ret; o++)
 		if ((c = in_use(t, o)) && !copy_handle(t, o, c))
@@ -120,13 +136,14 @@ static int prepare_locked(struct memcg_tree *t)
 	return ret;
 }
 
-int memcg_tree_fork_prepare(struct memcg_tree *t)
+int memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid)
 {
 	int ret;
 
 	if (!t->seg->shared || t->seg->readonly)
 		return 0;
 	t->fork_member = MEMBER_NOBODY;
+	t->fork_tid = tid;
 	ret = segment_lock(t);
 	if (ret)
 		return ret;
@@ -149,9 +166,10 @@ void memcg_tree_fork_parent(struct memcg_tree *t)
 	drop_copy(t);
 }
 
-void memcg_tree_fork_failed(struct memcg_tree *t)
+void memcg_tree_fork_failed(struct memcg_tree *t, u32 tid)
 {
-	if (t->fork_member == MEMBER_NOBODY || segment_lock(t))
+	/* Another thread has forked since: its child is alive, ours is given up later. */
+	if (t->fork_tid != tid || t->fork_member == MEMBER_NOBODY || segment_lock(t))
 		return;
 	segment_change_begin(t);
 	undo_member(t);
@@ -180,6 +198,7 @@ static void take_copy(struct memcg_tree *t, u32 o)
 int memcg_tree_fork_child(struct memcg_tree *t)
 {
 	struct member *m;
+	u64 now = os_boot_ns();
 
 	mutex_init(&t->seg->lock, "tree", LOCK_RANK_TREE);
 	if (!t->seg->shared) {
@@ -190,16 +209,20 @@ int memcg_tree_fork_child(struct memcg_tree *t)
 	}
 	if (!t->fork_copy)
 		return -EUSERS;
+	m = seg_member(t, t->fork_member);
+	/* Else we were given up before we ran, and the record may be another's. */
+	if (m->boot_ns != t->fork_boot_ns ||
+	    !atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_ARRIVING))
+		return -ESRCH;
+	m->boot_ns = now;
+	m->info.start_ns = os_now_ns();
+	m->info.pid = os_getpid();
 	for (u32 o = 1; o < t->nr_fork_copies; o++)
 		take_copy(t, o);
 	t->self = t->fork_member;
 	t->fork_member = MEMBER_NOBODY;
-	m = seg_member(t, t->self);
-	m->info.pid = os_getpid();
-	m->info.start_ns = os_now_ns();
-	m->boot_ns = os_boot_ns();
-	/* Else our parent is long dead and somebody has closed our record. */
-	return atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_ACTIVE) ? 0 : -ESRCH;
+	atomic32_store(&m->state, MEMBER_ACTIVE);
+	return 0;
 }
 
 static void charge_late(struct memcg_tree *t, struct objcg *c, enum page_counter_kind k,

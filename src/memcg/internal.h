@@ -64,7 +64,8 @@ struct seg_header {
 	struct atomic64 nr_removed; /* removals of groups, ever */
 	struct atomic32 dying_first, dying_last; /* OFFLINE groups in that order */
 	struct atomic32 nr_dying;
-	struct atomic32 nr_refused; /* processes that found them all taken */
+	struct atomic32 nr_refused; /* processes that found all records taken */
+	struct atomic32 nr_forgotten; /* those whose record is another's by now */
 	/* (C) inodes of the namespaces of all members: what pids and start times mean */
 	u64 pid_ns, time_ns;
 	struct area_head area[SEG_NR_AREAS];
@@ -79,6 +80,7 @@ enum member_state {
 	MEMBER_FREE,
 	MEMBER_ACTIVE,
 	MEMBER_FORKING, /* made by its parent, whose pid it has; its child is not there yet */
+	MEMBER_ARRIVING, /* it is there, and its totals are being written */
 	MEMBER_GONE,
 };
 
@@ -89,6 +91,7 @@ struct member {
 	u64 boot_ns; /* (T) os_boot_ns() at attach: tells two lives of one pid apart */
 	struct atomic64 released; /* (T) it uses no id that was removed up to this removal */
 	struct event doorbell; /* (A) its kswapd sleeps there */
+	u64 image; /* (T) os_process_image() at attach: tells programs before and after exec */
 };
 _Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) == SEG_GROUPS_AT, "members fit");
 
@@ -200,6 +203,8 @@ struct memcg_tree {
 	struct fork_copy *fork_copy; /* by number; nr_fork_copies of them */
 	u32 nr_fork_copies;
 	u32 fork_member; /* its record; MEMBER_NOBODY: there is none */
+	u32 fork_tid; /* the thread that forks */
+	u64 fork_boot_ns; /* what its record says, if it is still that */
 };
 
 static inline struct seg_header *seg_head(const struct memcg_tree *t)
@@ -348,6 +353,8 @@ void handle_free(struct memcg_tree *t, u32 o);
 /* A record for this process; 0 or -EUSERS. */
 int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n);
 void member_leave(struct memcg_tree *t, u32 n);
+/* Is a member of that pid another program by now? */
+bool member_was_replaced(const struct memcg_tree *t, int pid);
 /* The least of what all members have released; what one has, UINT64_MAX if it is gone. */
 u64 member_least_released(const struct memcg_tree *t);
 u64 member_released(const struct memcg_tree *t, u32 n);

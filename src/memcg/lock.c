@@ -33,16 +33,20 @@ static u64 owner_word(int pid, u64 boot_ns)
 }
 
 /* Its low half counts on from that time: the same 32 bits lie 497 days apart. */
-static bool owner_alive(u64 owner)
+static bool owner_alive(const struct memcg_tree *t, u64 owner)
 {
 	u64 now = os_boot_ns() / OWNER_TICK_NS;
 	u32 age = (u32)now - (u32)owner;
+	int pid = (int)(owner >> 32);
 
-	return os_process_alive((int)(owner >> 32), (now - min_of(age, now) + 1) * OWNER_TICK_NS);
+	/* execve(2) in another thread of it ends the one that held the lock. */
+	return os_process_alive(pid, (now - min_of(age, now) + 1) * OWNER_TICK_NS) &&
+	       !member_was_replaced(t, pid);
 }
 
-static void process_lock(struct segment *s, struct seg_header *h)
+static void process_lock(struct memcg_tree *t)
 {
+	struct seg_header *h = seg_head(t);
 	u64 me = owner_word(os_getpid(), os_boot_ns());
 	bool late = false;
 
@@ -50,10 +54,10 @@ static void process_lock(struct segment *s, struct seg_header *h)
 		u32 seq = atomic32_load(&h->lock_seq);
 		u64 owner = atomic64_load(&h->lock_owner);
 
-		if (!owner || (late && !owner_alive(owner))) {
+		if (!owner || (late && !owner_alive(t, owner))) {
 			if (!atomic64_cas(&h->lock_owner, owner, me))
 				continue;
-			s->lock_word = me;
+			t->seg->lock_word = me;
 			return;
 		}
 		(void)atomic32_fetch_add(&h->lock_waiters, 1);
@@ -63,10 +67,12 @@ static void process_lock(struct segment *s, struct seg_header *h)
 	}
 }
 
-static void process_unlock(const struct segment *s, struct seg_header *h)
+static void process_unlock(struct memcg_tree *t)
 {
-	/* Unless it was taken from us, whom somebody has taken for dead. */
-	(void)atomic64_cas(&h->lock_owner, s->lock_word, 0);
+	struct seg_header *h = seg_head(t);
+
+	/* Unless it was taken from us: we were dead to somebody. */
+	(void)atomic64_cas(&h->lock_owner, t->seg->lock_word, 0);
 	(void)atomic32_fetch_add(&h->lock_seq, 1);
 	/* A waiter that was killed stays counted: then this is one call too many. */
 	if (atomic32_load(&h->lock_waiters))
@@ -77,7 +83,7 @@ void segment_lock_raw(struct memcg_tree *t)
 {
 	mutex_lock(&t->seg->lock);
 	if (t->seg->shared)
-		process_lock(t->seg, seg_head(t));
+		process_lock(t);
 }
 
 int segment_lock(struct memcg_tree *t)
@@ -96,7 +102,7 @@ void segment_unlock(struct memcg_tree *t)
 {
 	quire_assert(!(atomic32_load(&seg_head(t)->seq) & 1) || t->seg->shared);
 	if (t->seg->shared)
-		process_unlock(t->seg, seg_head(t));
+		process_unlock(t);
 	mutex_unlock(&t->seg->lock);
 }
 

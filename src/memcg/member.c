@@ -21,7 +21,9 @@
 #include "memcg/internal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "base/mutant.h"
 #include "base/os.h"
@@ -35,7 +37,7 @@ static bool member_active(const struct member *m)
 {
 	u32 state = atomic32_load(&m->state);
 
-	return state == MEMBER_ACTIVE || state == MEMBER_FORKING;
+	return state == MEMBER_ACTIVE || state == MEMBER_FORKING || state == MEMBER_ARRIVING;
 }
 
 static u32 nr_members(const struct memcg_tree *t)
@@ -63,23 +65,54 @@ static u32 pick_record(struct memcg_tree *t)
 	return oldest;
 }
 
-/* A child whose parent has ended at once may not have run yet. */
+/* Not there yet, and not given up: whose pid it has does not matter. */
 static bool is_being_forked(const struct member *m)
 {
-	return atomic32_load(&m->state) == MEMBER_FORKING && os_boot_ns() < m->boot_ns + FORK_NS;
+	return atomic32_load(&m->state) != MEMBER_ACTIVE && os_boot_ns() < m->boot_ns + FORK_NS;
+}
+
+/* It should have been there long ago. */
+static bool is_lost(const struct member *m)
+{
+	return atomic32_load(&m->state) != MEMBER_ACTIVE && !is_being_forked(m);
 }
 
 /* Is there no process of that number?  One system call; a zombie counts as alive, and so
  * does whoever has the number now. */
 static bool is_away(const struct member *m)
 {
-	return os_kill(m->info.pid, 0) == -ESRCH && !is_being_forked(m);
+	return is_lost(m) || (os_kill(m->info.pid, 0) == -ESRCH && !is_being_forked(m));
+}
+
+/* Its process is another program now, one that has not joined. */
+static bool is_replaced(const struct member *m)
+{
+	u64 image = m->image ? os_process_image(m->info.pid) : 0;
+
+	return image && image != m->image;
 }
 
 static bool is_dead(const struct member *m)
 {
-	return m->info.pid != os_getpid() && !os_process_alive(m->info.pid, m->boot_ns) &&
-	       !is_being_forked(m);
+	if (is_lost(m))
+		return true;
+	if (is_being_forked(m) || m->info.pid == os_getpid())
+		return false;
+	return !os_process_alive(m->info.pid, m->boot_ns) || is_replaced(m);
+}
+
+bool member_was_replaced(const struct memcg_tree *t, int pid)
+{
+	u32 high = nr_members(t);
+
+	for (u32 n = 0; n < high; n++) {
+		const struct member *m = seg_member(t, n);
+
+		if (m->info.pid == pid && atomic32_load(&m->state) == MEMBER_ACTIVE &&
+		    is_replaced(m))
+			return true;
+	}
+	return false;
 }
 
 static bool was_us(const struct member *m)
@@ -123,14 +156,25 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 {
 	struct atomic32 *high = &seg_head(t)->area[SEG_MEMBERS].nr_high;
 	struct atomic32 *refused = &seg_head(t)->nr_refused;
+	struct atomic32 *forgotten = &seg_head(t)->nr_forgotten;
+	u32 own = MEMBER_NOBODY, n;
 	struct member *m;
-	u32 n;
+	bool any;
 
 	mutex_assert_held(&t->seg->lock);
-	(void)reap(t, is_away);
-	if (how == MEMCG_ATTACH_NEW_IMAGE)
-		(void)reap(t, was_us);
-	n = pick_record(t);
+	any = reap(t, is_away);
+	/* The process goes on, and so does its record. */
+	for (u32 i = 0; i < nr_members(t) && how == MEMCG_ATTACH_NEW_IMAGE; i++) {
+		if (!member_active(seg_member(t, i)) || !was_us(seg_member(t, i)))
+			continue;
+		member_leave(t, i);
+		own = i;
+		any = true;
+	}
+	/* Nobody else charges: no kill leaves anything on the counters. */
+	if (any && !memcg_populated(t, MEMCG_ROOT))
+		(void)!rebuild_counters(t);
+	n = own != MEMBER_NOBODY ? own : pick_record(t);
 	if (n == MEMBER_NOBODY && reap(t, is_dead))
 		n = pick_record(t);
 	if (n == MEMBER_NOBODY) {
@@ -138,12 +182,16 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 		return -EUSERS;
 	}
 	m = seg_member(t, n);
+	if (n != own && atomic32_peek(&m->state) == MEMBER_GONE)
+		atomic32_store(forgotten, atomic32_peek(forgotten) + 1);
 	memset(m, 0, sizeof(*m));
 	m->info.pid = os_getpid();
 	m->info.home = MEMCG_ROOT.v;
 	m->info.start_ns = os_now_ns();
 	m->boot_ns = os_boot_ns();
 	atomic64_store(&m->released, atomic64_peek(&seg_head(t)->nr_removed));
+	if (how == MEMCG_ATTACH_NEW_IMAGE)
+		m->image = os_process_image(os_getpid());
 	if (t->seg->shared)
 		event_init_shared(&m->doorbell);
 	else
@@ -219,6 +267,11 @@ u32 member_nr_refused(const struct memcg_tree *t)
 	return atomic32_load(&seg_head(t)->nr_refused);
 }
 
+u32 member_nr_forgotten(const struct memcg_tree *t)
+{
+	return atomic32_load(&seg_head(t)->nr_forgotten);
+}
+
 u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id)
 {
 	u32 high = nr_members(t), nr = 0;
@@ -259,6 +312,25 @@ void member_last_words(struct memcg_tree *t, int pid, const char *format, const 
 		if (member_alive(t, n) && info->pid == pid)
 			fmt_str(info->last_words, sizeof(info->last_words), format, arg);
 	}
+}
+
+void member_kill(struct memcg_tree *t, int pid)
+{
+	u32 high = nr_members(t);
+	int fd = os_pidfd_open(pid);
+
+	/* By the descriptor: the number may be another's by the time of the kill. */
+	for (u32 n = 0; n < high && fd >= 0; n++) {
+		const struct member *m = seg_member(t, n);
+
+		if (!member_active(m) || m->info.pid != pid)
+			continue;
+		if (pid == os_getpid() || !is_dead(m))
+			(void)os_syscall6(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0, 0, 0);
+		break;
+	}
+	if (fd >= 0)
+		os_close(fd);
 }
 
 const struct member_info *member_info(const struct memcg_tree *t, u32 n)

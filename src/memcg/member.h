@@ -21,7 +21,7 @@ struct member_info {
 	char pager[16];
 	char store_dir[248];
 	u64 store_max; /* bytes the store may take; 0: none was opened */
-	char last_words[112]; /* reason of a fatal end */
+	char last_words[104]; /* reason of a fatal end */
 };
 /* This member's own record (write) and any record (read); NULL past the end.
  * pid, home (the root) and start_ns are set at attach. */
@@ -32,8 +32,11 @@ const struct member_info *member_info(const struct memcg_tree *t, u32 n);
 bool member_reap(struct memcg_tree *t);
 /* Why process pid is ended, for the report. */
 void member_last_words(struct memcg_tree *t, int pid, const char *format, const char *arg);
+/* End it, if it is still that process. */
+void member_kill(struct memcg_tree *t, int pid);
 bool member_alive(const struct memcg_tree *t, u32 n);
 u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */
+u32 member_nr_forgotten(const struct memcg_tree *t); /* gone, and not in the report */
 /* Set member_self()->home, which keeps that group from being removed.  -ENOENT. */
 int QUIRE_MUST_CHECK member_set_home(struct memcg_tree *t, struct memcg_id id);
 /*

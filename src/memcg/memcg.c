@@ -443,6 +443,9 @@ static struct group *next_offline(const struct memcg_tree *t, u32 *at)
 {
 	struct group *g = group_at(t, *at);
 
+	/* Free by now: from the beginning, whoever asks has seen those before. */
+	if (g && atomic32_peek(&g->state) != GROUP_OFFLINE)
+		g = NULL;
 	*at = atomic32_peek(g ? &g->dying_next : &seg_head(t)->dying_first);
 	for (u32 n = 0; n < NR_GROUPS_MAX && (g = group_at(t, *at)); n++) {
 		if (atomic64_peek(&g->removal) > released(t))
@@ -455,9 +458,14 @@ static struct group *next_offline(const struct memcg_tree *t, u32 *at)
 
 struct memcg_id memcg_next_offline(struct memcg_tree *t, struct memcg_id prev)
 {
+	struct memcg_id from = prev;
+
 	if (!memcg_nr_unreleased(t) || segment_lock(t))
 		return (struct memcg_id){ 0 };
-	(void)next_offline(t, &prev.v);
+	/* All that we had not released are free without us: we had none in hand. */
+	if (!next_offline(t, &prev.v) && !from.v)
+		atomic64_store(&seg_member(t, t->self)->released,
+			       atomic64_peek(&seg_head(t)->nr_removed));
 	segment_unlock(t);
 	return prev;
 }

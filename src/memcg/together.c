@@ -100,7 +100,8 @@ static void add_all(void *ctx, u32 member, const struct objcg *c)
 	struct largest *l = ctx;
 
 	if (member == l->asked)
-		l->sum += atomic64_load(&c->memory) + atomic64_load(&c->swap);
+		l->sum += atomic64_load(&c->memory) - atomic64_load(&c->late_memory) +
+			  atomic64_load(&c->swap) - atomic64_load(&c->late_swap);
 }
 
 int member_largest(const struct memcg_tree *t, struct memcg_id id)

@@ -176,6 +176,11 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 		}
 		stat_add(&r->nr_no_progress, 1);
 		fruitless++;
+		/* The others' faults take what they make room for: one of ours goes first. */
+		if (retries == OTHERS_RETRIES && fruitless % MAX_RECLAIM_RETRIES == 0) {
+			(void)member_reap(r->tree);
+			r->ops.force_fault(r->ops.ctx, t);
+		}
 		/* Nothing can leave, and nobody needs it: until the next tick. */
 		if (!r->ops.faults_waiting(r->ops.ctx, id, since))
 			return true;

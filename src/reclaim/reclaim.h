@@ -35,6 +35,9 @@ struct reclaim_ops {
 	u64 (*ask_first)(void *ctx, struct memcg_id id, u64 bytes);
 	/* Faults queued for want of memory may be tried again. */
 	void (*retry_faults)(void *ctx, struct task *t);
+	/* The first of them is served whatever the limit says: other members have
+	 * memory there, and give way. */
+	void (*force_fault)(void *ctx, struct task *t);
 	/* Number of faults waiting for memory charged to id or below, not counting
 	 * those that came after `before_ns`. */
 	u32 (*faults_waiting)(void *ctx, struct memcg_id id, u64 before_ns);

@@ -77,7 +77,7 @@ TEST(stat)
 	ASSERT_FILE(MEMCG_ROOT, "cgroup.stat",
 		    "nr_descendants 3\nnr_subsys_memory 4\n"
 		    "nr_dying_descendants 0\nnr_dying_subsys_memory 0\n"
-		    "nr_refused_processes 0\n");
+		    "nr_refused_processes 0\nnr_forgotten_processes 0\n");
 	ASSERT_EQ(memcg_remove(f.t, b, &parent), 0);
 	ASSERT_FILE(parent, "cgroup.stat",
 		    "nr_descendants 1\nnr_subsys_memory 2\n"

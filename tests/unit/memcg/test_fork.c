@@ -2,6 +2,7 @@
 /*
  * test_fork.c - a forked child is a member more; of a private tree, it has its own.
  */
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,7 +67,7 @@ static pid_t fork_with(void (*child)(void))
 {
 	pid_t pid;
 
-	ASSERT_EQ(memcg_tree_fork_prepare(tree[0]), 0);
+	ASSERT_EQ(memcg_tree_fork_prepare(tree[0], (u32)os_gettid()), 0);
 	pid = fork();
 	if (!pid) {
 		child();
@@ -145,10 +146,83 @@ TEST(child_that_ends_first_has_cost_nothing)
 	ASSERT_EQ(mem_of(tree[1], group), 39);
 	memcg_check(tree[1]);
 	end_child(fork_with(die_at_once));
-	memcg_tree_fork_failed(tree[0]); /* as if it had never been */
+	memcg_tree_fork_failed(tree[0], (u32)os_gettid()); /* as if it had never been */
 	ASSERT_FALSE(member_alive(tree[1], 2));
 	ASSERT_EQ(mem_of(tree[1], group), 39);
 	memcg_check(tree[1]);
+	shared_exit(&meta, fd);
+}
+
+static void arrive_late(void)
+{
+	wait_until(1);
+	CHECK(memcg_tree_fork_child(tree[0]) == -ESRCH);
+}
+
+/* Killed before its first step, or stopped there: the record is given up in the end. */
+TEST(child_that_never_arrives)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+	pid_t pid = fork_with(arrive_late);
+
+	ASSERT_FALSE(member_reap(tree[1]));
+	ASSERT_TRUE(member_alive(tree[1], 2));
+	seg_member(tree[1], 2)->boot_ns -= 11 * NSEC_PER_SEC;
+	ASSERT_TRUE(member_reap(tree[1]));
+	ASSERT_FALSE(member_alive(tree[1], 2));
+	reach(1);
+	end_child(pid);
+	ASSERT_EQ(mem_of(tree[1], group), 39);
+	shared_exit(&meta, fd);
+}
+
+/* Of two threads that fork, one fails: the child of the other is left alone. */
+TEST(failed_fork_of_another_thread)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+
+	ASSERT_EQ(memcg_tree_fork_prepare(tree[0], 7), 0);
+	memcg_tree_fork_parent(tree[0]);
+	ASSERT_EQ(memcg_tree_fork_prepare(tree[0], 8), 0);
+	memcg_tree_fork_parent(tree[0]);
+	memcg_tree_fork_failed(tree[0], 7);
+	ASSERT_TRUE(member_alive(tree[1], 3));
+	memcg_tree_fork_failed(tree[0], 8);
+	ASSERT_FALSE(member_alive(tree[1], 3));
+	shared_exit(&meta, fd);
+}
+
+static void still_has_it(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	wait_until(1);
+	CHECK(memcg_nr_unreleased(tree[0]) == 1);
+	CHECK(memcg_next_offline(tree[0], (struct memcg_id){ 0 }).v == group.v);
+	memcg_tree_fork_settle(tree[0]);
+	memcg_release(tree[0], group);
+	memcg_tree_close(tree[0]);
+}
+
+/* Removed, and the remover forks before it has let go: the child has it in hand too. */
+TEST(fork_between_removal_and_release)
+{
+	struct meta meta = { 0 };
+	struct memcg_id parent;
+	int fd = shared_init(&meta);
+	pid_t pid;
+
+	memcg_tree_close(tree[1]);
+	ASSERT_EQ(memcg_tree_attach(&meta, fd, MEMCG_ATTACH_MORE, &tree[1]), 0);
+	ASSERT_EQ(memcg_remove(tree[0], group, &parent), 0);
+	pid = fork_with(still_has_it);
+	memcg_release(tree[0], group);
+	memcg_release(tree[1], group);
+	ASSERT_EQ(memcg_nr_dying(tree[1]), 1);
+	reach(1);
+	end_child(pid);
+	ASSERT_EQ(memcg_nr_dying(tree[1]), 0);
 	shared_exit(&meta, fd);
 }
 

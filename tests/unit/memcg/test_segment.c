@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <sys/stat.h>
 
 #include "base/os.h"
@@ -160,6 +161,42 @@ TEST(stopped_member)
 	shared_exit(&s);
 }
 
+/* Nobody else had a handle: the record is free at once, and others have nothing to do. */
+TEST(removal_that_concerns_nobody)
+{
+	struct memcg_id a, parent;
+	struct shared s;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	ASSERT_EQ(memcg_remove(s.t[0], a, &parent), 0);
+	memcg_release(s.t[0], a);
+	ASSERT_EQ(memcg_nr_dying(s.t[0]), 0);
+	ASSERT_EQ(memcg_nr_unreleased(s.t[1]), 1);
+	ASSERT_EQ(memcg_next_offline(s.t[1], (struct memcg_id){ 0 }).v, 0);
+	ASSERT_EQ(memcg_nr_unreleased(s.t[1]), 0);
+	shared_exit(&s);
+}
+
+/* execve(2) of a program that does not join: the process lives, its memory is gone. */
+TEST(replaced_member_is_reaped)
+{
+	struct memcg_id a;
+	struct shared s;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
+	member_self(s.t[1])->pid = getppid();
+	seg_member(s.t[1], 1)->image = os_process_image(getppid());
+	ASSERT_NE(seg_member(s.t[1], 1)->image, 0);
+	ASSERT_FALSE(member_reap(s.t[0]));
+	seg_member(s.t[1], 1)->image += 16;
+	ASSERT_TRUE(member_reap(s.t[0]));
+	ASSERT_EQ(mem_of(s.t[0], a), 0);
+	shared_exit(&s);
+}
+
 /* ... and a member that leaves has let go of everything. */
 TEST(leaving_releases)
 {
@@ -212,7 +249,7 @@ TEST(new_image_replaces_the_old)
 	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
 	ASSERT_EQ(memcg_tree_attach(&meta, s.fd, MEMCG_ATTACH_NEW_IMAGE, &third), 0);
 	ASSERT_FALSE(member_alive(third, 0));
-	ASSERT_FALSE(member_alive(third, 1));
+	ASSERT_NULL(member_info(third, 2)); /* it goes on under the record it had */
 	ASSERT_EQ(mem_of(third, a), 0);
 	memcg_check(third);
 	memcg_tree_close(third);
