@@ -535,6 +535,9 @@ static void serve_forker(struct fault_thread *ft, const struct fault_msg *m)
 	gate_leave(f->gate);
 	if (!closed)
 		return;
+	/* The child has this page as well. */
+	memcg_drain_stock(f->tree, &ft->task.stock);
+	memcg_tree_fork_again(f->tree);
 	atomic32_store(&f->hold_wake, 0);
 	pager->ops->wake(pager, ft->queue, m->addr, PAGE_SIZE);
 }

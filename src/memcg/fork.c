@@ -56,6 +56,15 @@ static const struct objcg *in_use(const struct memcg_tree *t, u32 o)
 		       NULL;
 }
 
+static void copy_totals(struct fork_copy *copy, const struct objcg *from)
+{
+	copy->memory = atomic64_load(&from->memory);
+	copy->swap = atomic64_load(&from->swap);
+	copy->zswap_bytes = atomic64_load(&from->zswap_bytes);
+	for (u32 n = 0; n < NR_GAUGES; n++)
+		copy->gauge[n] = stat_read(&from->stat[n]);
+}
+
 static bool copy_handle(struct memcg_tree *t, u32 o, const struct objcg *from)
 {
 	struct fork_copy *copy = &t->fork_copy[o];
@@ -65,11 +74,7 @@ static bool copy_handle(struct memcg_tree *t, u32 o, const struct objcg *from)
 	if (!i || !c)
 		return false;
 	copy->record = i;
-	copy->memory = atomic64_load(&from->memory);
-	copy->swap = atomic64_load(&from->swap);
-	copy->zswap_bytes = atomic64_load(&from->zswap_bytes);
-	for (u32 n = 0; n < NR_GAUGES; n++)
-		copy->gauge[n] = stat_read(&from->stat[n]);
+	copy_totals(copy, from);
 	atomic32_poke(&c->member, t->fork_member);
 	atomic32_poke(&c->memcg, atomic32_peek(&from->memcg));
 	atomic32_poke(&c->lists, atomic32_peek(&from->lists));
@@ -159,6 +164,15 @@ int memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid)
 	if (ret)
 		drop_copy(t);
 	return ret;
+}
+
+void memcg_tree_fork_again(struct memcg_tree *t)
+{
+	const struct objcg *c;
+
+	for (u32 o = 1; t->fork_copy && o < t->nr_fork_copies; o++)
+		if (t->fork_copy[o].record && (c = in_use(t, o)))
+			copy_totals(&t->fork_copy[o], c);
 }
 
 void memcg_tree_fork_parent(struct memcg_tree *t)

@@ -166,11 +166,12 @@ int QUIRE_MUST_CHECK memcg_tree_join(struct meta *meta, struct memcg_tree *of,
 void memcg_tree_close(struct memcg_tree *t);
 /*
  * fork(2).  prepare: behind closed gates, a record for the child of thread tid; -EUSERS, -ENOSPC,
- * -ENOMEM.  parent: after it, in any case.  failed: thread tid has no child.  child: its first
+ * -ENOMEM.  again: something was charged since, for the thread that forks.  parent: after it, in any case.  failed: thread tid has no child.  child: its first
  * act; it is a member that holds what its parent held; without one, -EUSERS.  settle:
  * what it holds is charged, by force; nothing may be charged or given back before.
  */
 int QUIRE_MUST_CHECK memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid);
+void memcg_tree_fork_again(struct memcg_tree *t);
 void memcg_tree_fork_parent(struct memcg_tree *t);
 void memcg_tree_fork_failed(struct memcg_tree *t, u32 tid);
 int QUIRE_MUST_CHECK memcg_tree_fork_child(struct memcg_tree *t);

@@ -126,6 +126,39 @@ TEST(child_pays_for_itself)
 	shared_exit(&meta, fd);
 }
 
+static void gives_all_back(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	memcg_tree_fork_settle(tree[0]);
+	memcg_uncharge(tree[0], NULL, handle[0], 32);
+	memcg_swap_uncharge(tree[0], handle[0], 3);
+	memcg_tree_close(tree[0]);
+}
+
+/* The forking thread faults once more: the page is the child's too. */
+TEST(charged_between_prepare_and_fork)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+	pid_t pid;
+
+	ASSERT_EQ(memcg_tree_fork_prepare(tree[0], (u32)os_gettid()), 0);
+	memcg_charge_force(tree[0], handle[0], 2);
+	memcg_swap_uncharge(tree[0], handle[0], 1);
+	memcg_tree_fork_again(tree[0]);
+	pid = fork();
+	if (!pid) {
+		gives_all_back();
+		_exit(0);
+	}
+	memcg_tree_fork_parent(tree[0]);
+	end_child(pid);
+	ASSERT_EQ(mem_of(tree[1], group), 41);
+	ASSERT_EQ(memcg_usage(tree[1], group, COUNTER_SWAP), 3);
+	memcg_uncharge(tree[0], NULL, handle[0], 2);
+	shared_exit(&meta, fd);
+}
+
 static void die_early(void)
 {
 	CHECK(memcg_tree_fork_child(tree[0]) == 0);
