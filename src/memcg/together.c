@@ -9,14 +9,14 @@
  */
 #include "memcg/internal.h"
 
-/* What a handle has that could be paged out. */
+/* What a handle has that could leave memory: pages, and compressed ones to the store. */
 static u64 reclaimable(const struct objcg *c)
 {
 	s64 nr = (s64)(stat_read(&c->stat[MEMCG_STAT_ANON]) +
 		       stat_read(&c->stat[MEMCG_STAT_FRAMES]) -
 		       stat_read(&c->stat[MEMCG_STAT_UNEVICTABLE]));
 
-	return nr > 0 ? (u64)nr : 0;
+	return (nr > 0 ? (u64)nr : 0) + (atomic64_load(&c->zswap_bytes) >> PAGE_SHIFT);
 }
 
 static bool is_alone(const struct memcg_tree *t)
