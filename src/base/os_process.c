@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * os_process.c - other processes: is the one we knew still there?
+ * os_process.c - processes: is the one we knew still there, what is ours alone?
  *
  * Owns: telling a process that lives from a zombie, from nobody, and from another
  * one that was given the same number since.
  * Does not own: what its death means (memcg/member.c, memcg/lock.c).
- * Entry points: os_process_alive(), os_process_image(), os_boot_ns().
+ * Entry points: os_process_alive(), os_process_image(), os_boot_ns(), os_anon_of_others().
  * Invariants: as os.c.  In doubt a process is alive: who takes a living one for
  * dead gives away what it uses, who waits for a dead one looks again later.
  */
@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -78,4 +79,31 @@ bool os_process_alive(int pid, u64 boot_ns)
 	os_close(fd);
 	/* When it started, by os_boot_ns(), rounded down. */
 	return !ended && stat_field(pid, STAT_START) * CLOCK_TICK_NS <= boot_ns;
+}
+
+/* KiB of a line of smaps_rollup, in bytes; the first line has no such key. */
+static u64 smaps_bytes(const char *text, const char *key)
+{
+	size_t len = strlen(key);
+	u64 kib = 0;
+
+	for (; *text && strncmp(text, key, len); text++)
+		;
+	for (text += *text ? len : 0; *text == ' '; text++)
+		;
+	for (; *text >= '0' && *text <= '9'; text++)
+		kib = kib * 10 + (u64)(*text - '0');
+	return kib * KIB;
+}
+
+u64 os_anon_of_others(void)
+{
+	char text[1024];
+	u64 all, ours;
+
+	if (os_read_file("/proc/self/smaps_rollup", text, sizeof(text)) < 0)
+		return 0;
+	all = smaps_bytes(text, "\nAnonymous:");
+	ours = smaps_bytes(text, "\nPss_Anon:");
+	return ours && all > ours ? all - ours : 0;
 }

@@ -97,6 +97,7 @@ static s64 move_home(struct engine *e, struct memcg_id id)
 		return err == -ENOENT ? -ENODEV : err;
 	/* The ticker sets them once in a while. */
 	mutex_lock(&e->home_lock);
+	memcg_set_shared(e->tree, old, 0);
 	for (u32 i = 0; i < ARRAY_SIZE(overhead); i++) {
 		u64 pages = memcg_overhead(e->tree, old, overhead[i]);
 

@@ -344,6 +344,8 @@ static void close_passed(struct engine *e)
 
 void engine_fork_parent(struct engine *e)
 {
+	e->forked = true;
+	e->shared_next_ns = 0;
 	if (!engine_running(e)) {
 		memcg_tree_fork_parent(e->tree);
 		set_forkable(e, false);
@@ -486,7 +488,7 @@ static void drop_unforked(struct engine *e)
 
 void fork_settle(struct engine *e)
 {
-	memcg_tree_fork_settle(e->tree);
+	memcg_tree_fork_settle(e->tree, e->home_objcg);
 	drop_unforked(e);
 	e->unsettled = false;
 	atomic32_store(&e->frozen, 0);
@@ -523,10 +525,12 @@ static void enter_tree(struct engine *e)
 
 void engine_fork_child(struct engine *e)
 {
+	e->forked = true;
+	e->shared_next_ns = 0;
 	enter_tree(e);
 	drop_locks(e);
 	if (!engine_running(e)) {
-		memcg_tree_fork_settle(e->tree);
+		memcg_tree_fork_settle(e->tree, e->home_objcg);
 		set_forkable(e, false);
 		engine_passive_leave(e);
 		return;

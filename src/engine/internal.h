@@ -186,6 +186,10 @@ struct engine {
 	bool unsettled; /* (request thread) a child that has not been charged yet */
 	int fork_fd_err; /* the child lacks descriptors it cannot do without */
 	bool fork_shares_store; /* some of them are the store's */
+	/* (ticker; else behind the gates) some memory is another process's too; how many
+	 * pages, and when to look again */
+	bool forked;
+	u64 shared_pages, shared_next_ns;
 	void (*fork_touch)(void *ctx);
 	void *fork_touch_ctx;
 };

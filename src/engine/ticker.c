@@ -24,6 +24,8 @@
 #define LOOK_BUSY_NS (5 * NSEC_PER_MSEC)
 #define LOOK_MOVED (MIB / PAGE_SIZE)
 #define REAP_TICKS 10
+/* Less than this is not worth walking page tables for. */
+#define SHARED_MIN (256 * KIB / PAGE_SIZE)
 
 u64 ticker_anon_rss(struct engine *e)
 {
@@ -48,6 +50,31 @@ static u64 managed_pages(struct engine *e)
 	return member_stat(e->tree, MEMCG_STAT_ANON) + member_stat(e->tree, MEMCG_STAT_FRAMES);
 }
 
+/*
+ * Pages in memory that are other processes' too since a fork, less our part.  What is in
+ * pages of groups is charged to each process in full, since any of it can leave: so
+ * these count against what cannot, metadata, compressed and unmanaged memory.  Three
+ * children of a process with 10 MiB of it would fill a limit of 32 MiB otherwise.
+ */
+static u64 shared_pages(struct engine *e)
+{
+	u64 now = os_now_ns();
+
+	if (!e->forked)
+		return 0;
+	if (now >= e->shared_next_ns) {
+		e->shared_pages = os_anon_of_others() >> PAGE_SHIFT;
+		/* At most 1 % of the time. */
+		e->shared_next_ns = now + max_of(100 * (os_now_ns() - now), TICK_NS);
+		/* What is ours alone stays so until the next fork. */
+		if (e->shared_pages < SHARED_MIN) {
+			e->shared_pages = 0;
+			e->forked = false;
+		}
+	}
+	return e->shared_pages;
+}
+
 /* True: look again soon. */
 static bool charge_overhead(struct engine *e)
 {
@@ -59,6 +86,7 @@ static bool charge_overhead(struct engine *e)
 	u64 anon = ticker_anon_rss(e) >> PAGE_SHIFT;
 	u64 ours = managed_pages(e) + (pool + meta) / PAGE_SIZE;
 	u64 foreign = anon > ours ? anon - ours : 0, before;
+	bool forked = e->forked;
 	struct memcg_id home = engine_home(e);
 
 	mutex_lock(&e->home_lock);
@@ -66,6 +94,8 @@ static bool charge_overhead(struct engine *e)
 	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_KERNEL, (meta + slack) >> PAGE_SHIFT);
 	if (adopted && (e->flags & ENGINE_COUNT_UNMANAGED))
 		memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, foreign);
+	if (forked)
+		memcg_set_shared(e->tree, e->home_objcg, shared_pages(e));
 	mutex_unlock(&e->home_lock);
 	if (!(e->flags & ENGINE_COUNT_UNMANAGED))
 		return false;

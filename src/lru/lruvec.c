@@ -264,6 +264,7 @@ bool lru_inactive_is_low(const struct lru *lru, struct memcg_id id)
 u32 lru_refill_inactive(struct lru *lru, struct memcg_id memcg, u32 nr)
 {
 	struct page_id batch[32];
+	struct objcg_id o;
 	u32 done = 0;
 
 	while (done < nr && lru_inactive_is_low(lru, memcg)) {
@@ -282,6 +283,8 @@ u32 lru_refill_inactive(struct lru *lru, struct memcg_id memcg, u32 nr)
 			break;
 		done += got;
 	}
+	if (done && !lru_objcg(lru, memcg, &o))
+		memcg_stat_add(lru->tree, o, MEMCG_STAT_PGDEACTIVATE, done);
 	return done;
 }
 

@@ -7,7 +7,7 @@
  * Does not own: the counters (page_counter.c), whom a handle leads to
  * (objcg.c), reclaim and retry after -ENOMEM (the caller).
  * Entry points: memcg_try_charge(), memcg_charge_force(), memcg_uncharge(),
- * memcg_swap_try_charge(), memcg_zswap_charge(), memcg_set_overhead().
+ * memcg_swap_try_charge(), memcg_zswap_charge(), memcg_set_overhead(), memcg_set_shared().
  * Invariants: a total changes by exactly what was charged through its handle,
  * stock included; the memory charged for compressed bytes is
  * ceil(zswap_bytes / 4096) for each handle; uncharging cannot fail.
@@ -67,12 +67,35 @@ static bool charge_counters(struct memcg_tree *t, struct objcg_id o, u32 nr, u32
 	return true;
 }
 
+/*
+ * nr pages less in the total: what others pay of it cannot be more than all of it.
+ * Every uncharge answers for at most what it took itself, so several at once leave
+ * nothing over and no counter falls below zero.
+ */
+static void clip_late(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
+{
+	u64 late, less;
+
+	if (likely(!atomic64_peek(&c->late_memory)))
+		return;
+	do {
+		u64 total = atomic64_load(&c->memory);
+
+		late = atomic64_load(&c->late_memory);
+		if (late <= total)
+			return;
+		less = min_of(nr, late - total);
+	} while (!atomic64_cas(&c->late_memory, late, late - less));
+	(void)page_counter_charge(t, memcg, COUNTER_MEMORY, less, 0);
+}
+
 static void uncharge_counters(struct memcg_tree *t, struct objcg_id o, u64 nr)
 {
 	u32 memcg = objcg_memcg(t, o).v;
 	u64 old = atomic64_fetch_sub(&objcg_of(t, o)->memory, nr);
 
 	quire_assert(old >= nr);
+	clip_late(t, memcg, objcg_of(t, o), nr);
 	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
 }
 
@@ -159,6 +182,8 @@ static void finish_move(struct memcg_tree *t, struct objcg_id from, struct objcg
 	(void)atomic64_fetch_add(swap ? &b->swap : &b->memory, nr);
 	old = atomic64_fetch_sub(swap ? &a->swap : &a->memory, nr);
 	quire_assert(old >= nr);
+	if (!swap)
+		clip_late(t, memcg, a, nr);
 	page_counter_uncharge(t, memcg, kind, nr, common);
 }
 
@@ -370,4 +395,35 @@ void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_s
 u64 memcg_overhead(const struct memcg_tree *t, struct objcg_id home, enum memcg_stat which)
 {
 	return stat_read(&objcg_of(t, home)->stat[which]);
+}
+
+/* Of the total of c, what is not in pages. */
+static u64 outside_pages(const struct objcg *c)
+{
+	return stat_read(&c->stat[MEMCG_STAT_KERNEL]) + stat_read(&c->stat[MEMCG_STAT_UNMANAGED]) +
+	       stat_read(&c->stat[MEMCG_STAT_PAGETABLES]) +
+	       bytes_to_pages(atomic64_load(&c->zswap_bytes));
+}
+
+void memcg_set_shared(struct memcg_tree *t, struct objcg_id home, u64 nr_pages)
+{
+	struct objcg *c = objcg_of(t, home);
+	u32 memcg = objcg_memcg(t, home).v;
+	u64 nr = min_of(nr_pages, outside_pages(c)), old;
+
+	old = atomic64_load(&c->late_memory);
+	if (nr > old) {
+		(void)atomic64_fetch_add(&c->late_memory, nr - old);
+		page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr - old, 0);
+		clip_late(t, memcg, c, nr - old);
+	}
+	/* Somebody may clip it at the same time. */
+	while (nr < old) {
+		if (atomic64_cas(&c->late_memory, old, nr)) {
+			(void)page_counter_charge(t, memcg, COUNTER_MEMORY, old - nr, 0);
+			break;
+		}
+		old = atomic64_load(&c->late_memory);
+	}
+	stat_set(&c->stat[MEMCG_STAT_SHARED], nr);
 }

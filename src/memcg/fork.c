@@ -249,7 +249,7 @@ static void charge_late(struct memcg_tree *t, struct objcg *c, enum page_counter
 	atomic64_store(late, 0);
 }
 
-void memcg_tree_fork_settle(struct memcg_tree *t)
+void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home)
 {
 	for (u32 o = 1; t->fork_copy && o < t->nr_fork_copies; o++) {
 		const struct fork_copy *copy = &t->fork_copy[o];
@@ -257,11 +257,15 @@ void memcg_tree_fork_settle(struct memcg_tree *t)
 
 		if (!c)
 			continue;
-		charge_late(t, c, COUNTER_MEMORY, &c->late_memory);
-		charge_late(t, c, COUNTER_SWAP, &c->late_swap);
-		charge_late(t, c, COUNTER_ZSWAP, &c->late_zswap);
 		for (u32 n = 0; n < NR_GAUGES; n++)
 			stat_add(&c->stat[n], copy->gauge[n]);
+		charge_late(t, c, COUNTER_SWAP, &c->late_swap);
+		charge_late(t, c, COUNTER_ZSWAP, &c->late_zswap);
+		/* What is not in pages is the parent's until somebody writes to it. */
+		if (o == home.v)
+			memcg_set_shared(t, home, UINT64_MAX);
+		else
+			charge_late(t, c, COUNTER_MEMORY, &c->late_memory);
 	}
 	drop_copy(t);
 }

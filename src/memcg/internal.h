@@ -161,7 +161,8 @@ struct objcg {
 	 * removed one whose lists it has not spliced yet */
 	struct atomic32 lists;
 	u32 local; /* (O) the owner's number for it */
-	/* (O) what of the totals is not on the counters yet: fork.c */
+	/* (O) what of the totals is not on the counters: not yet (fork.c), or because
+	 * another process pays for it (memcg_set_shared()) */
 	struct atomic64 late_memory, late_swap, late_zswap;
 	u64 spare;
 	/* the truth */

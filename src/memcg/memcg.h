@@ -55,6 +55,7 @@ enum memcg_stat {
 	MEMCG_STAT_KERNEL, /* gauge, pages: metadata, pool slack */
 	MEMCG_STAT_UNMANAGED, /* gauge, pages: other anonymous RSS of members */
 	MEMCG_STAT_PAGETABLES, /* gauge, pages */
+	MEMCG_STAT_SHARED, /* gauge, pages of these that other processes are charged for */
 	MEMCG_STAT_ZSWAP, /* gauge, bytes compressed */
 	MEMCG_STAT_ZSWAPPED, /* gauge, pages whose data is in zswap */
 	MEMCG_STAT_STORED, /* gauge, pages whose data is in the store */
@@ -74,9 +75,8 @@ enum memcg_stat {
 	MEMCG_STAT_PGSTEAL_KSWAPD,
 	MEMCG_STAT_PGSTEAL_DIRECT,
 	MEMCG_STAT_PGSTEAL_PROACTIVE,
-	MEMCG_STAT_PGREFILL, /* active list pages looked at */
 	MEMCG_STAT_PGACTIVATE,
-	MEMCG_STAT_PGDEACTIVATE,
+	MEMCG_STAT_PGDEACTIVATE, /* from the active list, all that are looked at */
 	MEMCG_STAT_PGUNMAP, /* stage one: taken into a frame */
 	MEMCG_STAT_PGUNPROTECT, /* written after it came in for a read */
 	MEMCG_STAT_PGROTATED, /* pte busy: put back */
@@ -175,7 +175,7 @@ void memcg_tree_fork_again(struct memcg_tree *t);
 void memcg_tree_fork_parent(struct memcg_tree *t);
 void memcg_tree_fork_failed(struct memcg_tree *t, u32 tid);
 int QUIRE_MUST_CHECK memcg_tree_fork_child(struct memcg_tree *t);
-void memcg_tree_fork_settle(struct memcg_tree *t);
+void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home);
 void memcg_tree_set_upcalls(struct memcg_tree *t, const struct memcg_upcalls *up);
 const struct memcg_upcalls *memcg_tree_upcalls(const struct memcg_tree *t);
 
@@ -298,6 +298,11 @@ void memcg_zswap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 bytes);
  * home group to nr pages; the difference is forced.  One thread at a time. */
 void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_stat which,
 			u64 nr_pages);
+/*
+ * Of that, and of its compressed bytes, so many pages are other processes' too since a
+ * fork, and charged to them: MEMCG_STAT_SHARED.  Likewise.
+ */
+void memcg_set_shared(struct memcg_tree *t, struct objcg_id home, u64 nr_pages);
 
 /* ---- limits ---------------------------------------------------------------- */
 

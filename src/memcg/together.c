@@ -10,13 +10,18 @@
 #include "memcg/internal.h"
 
 /* What a handle has that could leave memory: pages, and compressed ones to the store. */
-static u64 reclaimable(const struct objcg *c)
+static u64 reclaimable(const struct memcg_tree *t, const struct objcg *c)
 {
+	struct memcg_id id = { atomic32_load(&c->memcg) };
 	s64 nr = (s64)(stat_read(&c->stat[MEMCG_STAT_ANON]) +
 		       stat_read(&c->stat[MEMCG_STAT_FRAMES]) -
 		       stat_read(&c->stat[MEMCG_STAT_UNEVICTABLE]));
 
-	return (nr > 0 ? (u64)nr : 0) + (atomic64_load(&c->zswap_bytes) >> PAGE_SHIFT);
+	if (nr < 0)
+		nr = 0;
+	if (memcg_zswap_writeback(t, id))
+		nr += (s64)(atomic64_load(&c->zswap_bytes) >> PAGE_SHIFT);
+	return (u64)nr;
 }
 
 static bool is_alone(const struct memcg_tree *t)
@@ -52,7 +57,7 @@ struct sum {
 static void add_share(void *ctx, u32 member, const struct objcg *c)
 {
 	struct sum *sum = ctx;
-	u64 nr = reclaimable(c);
+	u64 nr = reclaimable(sum->t, c);
 
 	sum->share.all += nr;
 	if (member == sum->t->self)
@@ -73,7 +78,7 @@ static void ring(void *ctx, u32 member, const struct objcg *c)
 {
 	const struct memcg_tree *t = ctx;
 
-	if (member != t->self && reclaimable(c))
+	if (member != t->self && reclaimable(t, c))
 		event_signal(&seg_member(t, member)->doorbell);
 }
 

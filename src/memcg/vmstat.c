@@ -9,7 +9,7 @@
  * Entry points: vmstat_item(), memcg_stat_add(), memcg_stat_read(),
  * memcg_stats_read().
  * Invariants: every enum memcg_stat is the source of at least one line;
- * anon + frames + kernel + unmanaged is memory.current, but for stocks.
+ * anon + frames + kernel + unmanaged - shared is memory.current, but for stocks.
  * Lock ranks: none.  A count goes to one word of the charge handle, with no
  * scheduling point; a reader adds up the handles of a subtree and starts again
  * when the tree changed under it.  No deltas are pending: a read is exact.
@@ -114,7 +114,7 @@ static const struct vmstat_item items[] = {
 	LINE("pgsteal_proactive", COUNT, PGSTEAL_PROACTIVE, "reclaimed for memory.reclaim"),
 	LINE("pgfault", COUNT, PGFAULT, "faults served"),
 	LINE("pgmajfault", COUNT, PGMAJFAULT, "faults that had to read or decompress"),
-	LINE("pgrefill", COUNT, PGREFILL, "pages of the active list looked at"),
+	LINE("pgrefill", COUNT, PGDEACTIVATE, "pages of the active list looked at"),
 	LINE("pgactivate", COUNT, PGACTIVATE, "pages moved to the active list"),
 	LINE("pgdeactivate", COUNT, PGDEACTIVATE, "pages moved to the inactive list"),
 	LINE_0("pglazyfree", COUNT, NO_LAZY),
@@ -136,6 +136,8 @@ static const struct vmstat_item items[] = {
 	LINE("frames", PAGES, FRAMES,
 	     "pages taken from the program, still in a frame: a touch maps them back"),
 	LINE("unmanaged", PAGES, UNMANAGED, "other anonymous memory of the members, sampled"),
+	LINE("shared", PAGES, SHARED,
+	     "of kernel and unmanaged, what processes share since a fork and others pay for"),
 	LINE("metadata", PAGES, KERNEL, "descriptors, slots, pool slack; part of kernel"),
 	LINE("zswpwb_stale", COUNT, ZSWPWB_STALE,
 	     "compressed pages that were freed or wanted before they were written back"),

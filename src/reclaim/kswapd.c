@@ -155,6 +155,7 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 {
 	u64 since = os_now_ns(); /* of the first fruitless round */
 	u32 fruitless = 0, rounds = 0, retries = MAX_RECLAIM_RETRIES;
+	u64 forced = 0, got;
 
 	while (fruitless < retries && !atomic32_load(&r->stop)) {
 		u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
@@ -167,19 +168,24 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 			return false;
 		if (!fruitless)
 			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
-		if (one_round(r, t, id, own_goal(r, id, usage - floor, alone, &retries))) {
+		got = one_round(r, t, id, own_goal(r, id, usage - floor, alone, &retries));
+		/* What we let in ourselves is no gain when it leaves again. */
+		if (got > forced) {
+			forced = 0;
 			fruitless = 0;
 			rounds++;
 			since = os_now_ns();
 			r->ops.retry_faults(r->ops.ctx, t);
 			continue;
 		}
+		forced -= got;
 		stat_add(&r->nr_no_progress, 1);
 		fruitless++;
 		/* The others' faults take what they make room for: one of ours goes first. */
 		if (retries == OTHERS_RETRIES && fruitless % MAX_RECLAIM_RETRIES == 0) {
 			(void)member_reap(r->tree);
 			r->ops.force_fault(r->ops.ctx, t);
+			forced++;
 		}
 		/* Nothing can leave, and nobody needs it: until the next tick. */
 		if (!r->ops.faults_waiting(r->ops.ctx, id, since))

@@ -374,6 +374,14 @@ static void op_zap(const struct op *op)
 			rig_zap(ref.r, 0, page_nr(n), 1);
 }
 
+static void refill(struct reclaim *r, struct memcg_id id, u32 nr)
+{
+	u64 before = memcg_stat_read(r->tree, id, MEMCG_STAT_PGDEACTIVATE);
+	u32 done = lru_refill_inactive(r->lru, id, nr);
+
+	ASSERT_EQ(memcg_stat_read(r->tree, id, MEMCG_STAT_PGDEACTIVATE), before + done);
+}
+
 static void op_reclaim(const struct op *op)
 {
 	struct reclaim *r = &ref.r->e->reclaim;
@@ -388,7 +396,7 @@ static void op_reclaim(const struct op *op)
 	else if (op->kind == OP_PAGEOUT)
 		reclaim_pageout(r, t, id, nr);
 	else if (op->kind == OP_REFILL)
-		lru_refill_inactive(r->lru, id, nr);
+		refill(r, id, nr);
 	else
 		(void)zswap_writeback(r->zswap, id, nr, t->buf);
 	gate_leave(r->gate);

@@ -209,6 +209,30 @@ static void say_and_leave(void)
 	os_abort("the end\n");
 }
 
+/* 16 MiB that two processes have: half of it is the other's; none after its end. */
+TEST(anon_of_others)
+{
+	size_t len = 16 * MIB;
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	pid_t pid;
+
+	ASSERT_TRUE(p != MAP_FAILED);
+	ASSERT_EQ(os_anon_of_others(), 0);
+	pid = fork();
+	if (!pid)
+		for (;;)
+			pause();
+	ASSERT_TRUE(os_anon_of_others() >= len / 2);
+	ASSERT_TRUE(os_anon_of_others() < len);
+	memset(p, 1, len);
+	ASSERT_TRUE(os_anon_of_others() < len / 4);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+	ASSERT_EQ(os_anon_of_others(), 0);
+	munmap(p, len);
+}
+
 TEST(ends)
 {
 	char text[64];

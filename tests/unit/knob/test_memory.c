@@ -343,7 +343,7 @@ static const char *const own_keys[] = {
 	"pgdropped",	  "pgsoftfault",    "swpout_clean",  "readahead",
 	"incompressible", "throttled_usec", "stall_usec",    "swap_stale_handoff",
 	"mlocked",	  "mlock_refused",  "lru_contended", "zswpwb_stale",
-	"zswpwb_failed",
+	"zswpwb_failed",  "shared",
 };
 
 TEST(stat_keys)

@@ -93,7 +93,7 @@ static void pay(void)
 	CHECK(objcg_memcg(tree[0], handle[0]).v == group.v);
 	reach(1);
 	wait_until(2);
-	memcg_tree_fork_settle(tree[0]);
+	memcg_tree_fork_settle(tree[0], (struct objcg_id){ 0 });
 	reach(3);
 	wait_until(4);
 	memcg_uncharge(tree[0], NULL, handle[0], 30);
@@ -126,10 +126,44 @@ TEST(child_pays_for_itself)
 	shared_exit(&meta, fd);
 }
 
+static void pays_for_pages(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	memcg_tree_fork_settle(tree[0], handle[0]);
+	CHECK(mem_of(tree[0], group) == 39 + 8 + 3 + 30);
+	CHECK(memcg_stat_read(tree[0], group, MEMCG_STAT_SHARED) == 11);
+	/* Seen since: all of it but four pages is ours by now. */
+	memcg_set_shared(tree[0], handle[0], 4);
+	CHECK(mem_of(tree[0], group) == 39 + 8 + 3 + 30 + 7);
+	memcg_set_overhead(tree[0], handle[0], MEMCG_STAT_KERNEL, 0);
+	memcg_check(tree[0]);
+	raise(SIGKILL);
+}
+
+/* What is not in pages stays the parent's. */
+TEST(child_shares_what_cannot_leave)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta), status;
+	pid_t pid;
+
+	memcg_set_overhead(tree[0], handle[0], MEMCG_STAT_KERNEL, 8);
+	memcg_zswap_charge(tree[0], handle[0], 3 * 4096);
+	ASSERT_EQ(mem_of(tree[0], group), 39 + 8 + 3);
+	pid = fork_with(pays_for_pages);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(WTERMSIG(status), SIGKILL);
+	ASSERT_TRUE(member_reap(tree[1]));
+	ASSERT_EQ(mem_of(tree[1], group), 39 + 8 + 3);
+	memcg_set_overhead(tree[0], handle[0], MEMCG_STAT_KERNEL, 0);
+	memcg_zswap_uncharge(tree[0], handle[0], 3 * 4096);
+	shared_exit(&meta, fd);
+}
+
 static void gives_all_back(void)
 {
 	CHECK(memcg_tree_fork_child(tree[0]) == 0);
-	memcg_tree_fork_settle(tree[0]);
+	memcg_tree_fork_settle(tree[0], (struct objcg_id){ 0 });
 	memcg_uncharge(tree[0], NULL, handle[0], 32);
 	memcg_swap_uncharge(tree[0], handle[0], 3);
 	memcg_tree_close(tree[0]);
@@ -233,7 +267,7 @@ static void still_has_it(void)
 	wait_until(1);
 	CHECK(memcg_nr_unreleased(tree[0]) == 1);
 	CHECK(memcg_next_offline(tree[0], (struct memcg_id){ 0 }).v == group.v);
-	memcg_tree_fork_settle(tree[0]);
+	memcg_tree_fork_settle(tree[0], (struct objcg_id){ 0 });
 	memcg_release(tree[0], group);
 	memcg_tree_close(tree[0]);
 }
@@ -262,7 +296,7 @@ TEST(fork_between_removal_and_release)
 static void pay_and_die(void)
 {
 	CHECK(memcg_tree_fork_child(tree[0]) == 0);
-	memcg_tree_fork_settle(tree[0]);
+	memcg_tree_fork_settle(tree[0], (struct objcg_id){ 0 });
 	memcg_charge_force(tree[0], handle[0], 5);
 }
 
@@ -289,7 +323,7 @@ static void release_late(void)
 	/* Removed while we were not there yet: ours is the parent's, the id is kept for us. */
 	CHECK(objcg_memcg(tree[0], handle[0]).v == group_find(tree[0], "a").v);
 	CHECK(memcg_next_offline(tree[0], (struct memcg_id){ 0 }).v == b.v);
-	memcg_tree_fork_settle(tree[0]);
+	memcg_tree_fork_settle(tree[0], (struct objcg_id){ 0 });
 	memcg_release(tree[0], b);
 	memcg_tree_close(tree[0]);
 }

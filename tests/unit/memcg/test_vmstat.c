@@ -86,7 +86,7 @@ TEST(subtree_sums)
 	fixture_exit(&f);
 }
 
-/* anon + frames + kernel + unmanaged is what is charged. */
+/* anon + frames + kernel + unmanaged - shared is what is charged. */
 TEST(overhead)
 {
 	struct memcg_id a;
@@ -105,6 +105,22 @@ TEST(overhead)
 	ASSERT_EQ(memcg_stat_read(f.t, a, MEMCG_STAT_UNMANAGED), 20);
 	memcg_set_overhead(f.t, o, MEMCG_STAT_KERNEL, 7);
 	ASSERT_EQ(mem_of(f.t, a), 30);
+	/* Others pay for some of it, but not for pages; and for no more than there is. */
+	memcg_charge_force(f.t, o, 100);
+	memcg_set_shared(f.t, o, 12);
+	ASSERT_EQ(mem_of(f.t, a), 118);
+	memcg_set_shared(f.t, o, 1000);
+	ASSERT_EQ(mem_of(f.t, a), 100);
+	memcg_check(f.t);
+	memcg_uncharge(f.t, NULL, o, 100);
+	ASSERT_EQ(mem_of(f.t, a), 0);
+	memcg_set_overhead(f.t, o, MEMCG_STAT_UNMANAGED, 5);
+	ASSERT_EQ(mem_of(f.t, a), 0);
+	ASSERT_EQ(memcg_stat_read(f.t, a, MEMCG_STAT_SHARED), 30);
+	memcg_set_shared(f.t, o, 4);
+	ASSERT_EQ(mem_of(f.t, a), 11);
+	memcg_check(f.t);
+	memcg_set_shared(f.t, o, 0);
 	memcg_set_overhead(f.t, o, MEMCG_STAT_UNMANAGED, 0);
 	memcg_set_overhead(f.t, o, MEMCG_STAT_KERNEL, 0);
 	memcg_set_overhead(f.t, o, MEMCG_STAT_PAGETABLES, 0);
