@@ -337,10 +337,11 @@ int event_wait(struct event *ev, u32 seq, u64 timeout_ns)
 void event_signal(struct event *ev)
 {
 	u32 waiting = MUTANT(event_looks_too_early) ? atomic32_load(&ev->nr_waiting) : 0;
+	bool shared = ev->shared; /* who sees the new seq may make another event of it */
 
 	atomic32_fetch_add(&ev->seq, 1);
 	if (MUTANT(event_looks_too_early) ? waiting : atomic32_load(&ev->nr_waiting))
-		futex_wake(&ev->seq, UINT32_MAX, ev->shared);
+		futex_wake(&ev->seq, UINT32_MAX, shared);
 }
 
 /* ---- gate ---------------------------------------------------------------- */
