@@ -8,8 +8,9 @@
  * nothing else: no thread and no descriptor exists until the engine starts.
  *
  * QUIRE_RUN is "key=value;..." with %XX in values (cmd/quire/run.c writes it).
- * Each process has a group of its own, named after its pid, below the run's
- * group, with the run's limits; the run's group adds them up.
+ * All processes of a run are members of its tree, at home in its group, under one
+ * limit.  One that cannot be (another user's, another pid namespace's) has a tree of
+ * its own with the same limits.
  */
 #include "preload.h"
 
@@ -21,26 +22,29 @@
 #include "base/os.h"
 #include "knob/knob.h"
 #include "memcg/member.h"
+#include "pager/pager.h"
 
 #define VALUE_MAX 512
 #define SETTINGS_MAX 24
+/* As `quire run` itself says no (cmd/quire/cmd.h). */
+#define EXIT_REFUSED 125
 
 struct preload preload;
 
 /* QUIRE_RUN, decoded. */
 struct settings {
-	char segment[128];
+	char segment[512];
 	char group[256];
 	char swap_dir[256];
 	char pager[32];
 	u64 swap_max;
-	int fd;
+	u64 uid; /* who started the run */
 	u32 nr_set;
 	struct {
 		char file[32];
 		char text[64];
 	} set[SETTINGS_MAX];
-	bool malloc_none, mmap_off;
+	bool malloc_none, mmap_off, allow_unmanaged;
 };
 
 static u32 hex_digit(char c)
@@ -96,14 +100,16 @@ static void apply_pair(struct settings *s, const char *key, size_t len, const ch
 
 	if (key_is(key, len, "segment"))
 		fmt_str(s->segment, sizeof(s->segment), "%s", value);
-	else if (key_is(key, len, "fd") && !num_parse(value, strlen(value), &number))
-		s->fd = (int)number;
 	else if (key_is(key, len, "group"))
 		fmt_str(s->group, sizeof(s->group), "%s", value);
 	else if (key_is(key, len, "swap_dir"))
 		fmt_str(s->swap_dir, sizeof(s->swap_dir), "%s", value);
 	else if (key_is(key, len, "swap_max") && !num_parse(value, strlen(value), &number))
 		s->swap_max = number;
+	else if (key_is(key, len, "uid") && !num_parse(value, strlen(value), &number))
+		s->uid = number;
+	else if (key_is(key, len, "allow_unmanaged"))
+		s->allow_unmanaged = true;
 	else if (key_is(key, len, "pager"))
 		fmt_str(s->pager, sizeof(s->pager), "%s", value);
 	else if (key_is(key, len, "malloc"))
@@ -119,7 +125,6 @@ static void parse(struct settings *s, const char *text)
 	char value[VALUE_MAX];
 
 	memset(s, 0, sizeof(*s));
-	s->fd = -1;
 	s->swap_max = UINT64_MAX;
 	while (*text) {
 		const char *key = text;
@@ -134,42 +139,33 @@ static void parse(struct settings *s, const char *text)
 	}
 }
 
-/* Groups of processes that are gone: their numbers stay with the parent. */
-static void collect_dead_groups(struct memcg_tree *t, struct memcg_id parent)
+/* `quire run` has made the group with its limits; in a tree of our own we do. */
+static int find_home(struct memcg_tree *t, const struct settings *s, struct memcg_id *ret_home)
 {
-	struct memcg_id id = memcg_next(t, parent, (struct memcg_id){ 0 });
+	int err = memcg_lookup(t, s->group, ret_home);
 
-	while ((id = memcg_next(t, parent, id)).v) {
-		struct memcg_id dead = id, to;
-
-		if (memcg_populated(t, id) || memcg_parent(t, id).v != parent.v ||
-		    memcg_remove(t, dead, &to))
-			continue;
-		memcg_release(t, dead);
-		id = parent; /* the walk's place is gone: begin again */
-	}
+	if (!err)
+		return 0;
+	err = memcg_create_path(t, s->group, ret_home);
+	for (u32 i = 0; i < s->nr_set && !err; i++)
+		err = knob_write(t, *ret_home, s->set[i].file, s->set[i].text,
+				 strlen(s->set[i].text));
+	return err;
 }
 
-/* This process's group below the run's: "<pid>", or "<pid>.N" after an exec. */
+/* All processes of the run are at home in one group. */
 static int make_home(struct engine *e, const struct settings *s)
 {
-	struct memcg_tree *t = engine_tree(e);
-	struct memcg_id parent, home;
-	char name[MEMCG_NAME_MAX];
-	int err = memcg_create_path(t, s->group, &parent);
+	struct memcg_id home, now;
+	int err;
 
-	if (err)
-		return err;
-	collect_dead_groups(t, parent);
-	fmt_str(name, sizeof(name), "%d", os_getpid());
-	err = memcg_create(t, parent, name, &home);
-	for (u32 n = 2; err == -EEXIST && n < 10000; n++) {
-		fmt_str(name, sizeof(name), "%d.%u", os_getpid(), n);
-		err = memcg_create(t, parent, name, &home);
-	}
-	for (u32 i = 0; i < s->nr_set && !err; i++)
-		err = knob_write(t, home, s->set[i].file, s->set[i].text, strlen(s->set[i].text));
-	return err ? err : engine_set_home(e, home);
+	do {
+		err = find_home(engine_tree(e), s, &home);
+		if (!err)
+			err = engine_set_home(e, home);
+		/* Removed, and its number another group's, before we were in it? */
+	} while (!err && (memcg_lookup(engine_tree(e), s->group, &now) || now.v != home.v));
+	return err;
 }
 
 static int create_engine(const struct settings *s, int segment_fd, char *const *envp,
@@ -200,51 +196,68 @@ static int create_engine(const struct settings *s, int segment_fd, char *const *
 static void name_member(struct engine *e)
 {
 	struct member_info *m = member_self(engine_tree(e));
-	long n;
+	char comm[32]; /* 15 and a newline */
+	long n = os_read_file("/proc/self/comm", comm, sizeof(comm));
 
-	if (!m)
+	if (!m || n < 1)
 		return;
-	n = os_read_file("/proc/self/comm", m->comm, sizeof(m->comm));
-	if (n > 0 && m->comm[n - 1] == '\n')
-		m->comm[n - 1] = '\0';
+	comm[n - 1] = '\0';
+	fmt_str(m->comm, sizeof(m->comm), "%s", comm);
 }
 
 /*
- * Is fd the memfd that `quire run` made?  The number in QUIRE_RUN lives on in
- * programs that were started without the descriptor, and names any file there.
+ * `quire run` has seen that its user may page.  An image that another user runs (su, a
+ * server that drops privileges and execs) is told now, not when its memory is full.
  */
-static bool is_segment(int fd)
+static bool may_page(const struct settings *s, const char *name)
 {
-	static const char name[] = "/memfd:quire-tree";
-	char link[32], target[sizeof(name)];
+	struct pager_caps caps;
+	char text[256];
 
-	fmt_str(link, sizeof(link), "/proc/self/fd/%d", fd);
-	return os_syscall(SYS_readlink, link, target, sizeof(target)) >= (long)sizeof(name) - 1 &&
-	       !memcmp(target, name, sizeof(name) - 1);
+	if (s->uid == os_geteuid())
+		return true;
+	pager_probe(&caps, -1);
+	if (caps.dev_node || (caps.syscall && !caps.user_mode_only))
+		return true;
+	if (s->allow_unmanaged)
+		return false;
+	fmt_str(text, sizeof(text),
+		"quire: %.100s: user %u may not use userfaultfd: chmod a+rw /dev/userfaultfd (quire "
+		"doctor tells how to keep it), or --allow-unmanaged to run it without a limit\n",
+		name, os_geteuid());
+	os_message(text);
+	os_exit_group(EXIT_REFUSED);
 }
 
-static int open_segment(const struct settings *s)
+/* The run's tree, or if that is not to be had one of this process alone. */
+static int join(const struct settings *s, const char *name, char *const *envp)
 {
-	if (s->segment[0])
-		return os_open(s->segment, O_RDWR | O_CLOEXEC, 0);
-	return s->fd >= 0 && is_segment(s->fd) ? s->fd : -1;
-}
+	char text[256];
+	int fd = s->segment[0] ? os_open(s->segment, O_RDWR | O_CLOEXEC, 0) : -ENOENT;
+	int err = fd < 0 ? fd : create_engine(s, fd, envp, &preload.e);
 
-static void start(const char *text, char *const *envp)
-{
-	struct settings s;
-	int fd, err = -1;
-
-	parse(&s, text);
-	fd = open_segment(&s);
-	if (fd >= 0)
-		err = create_engine(&s, fd, envp, &preload.e);
-	/* The run's segment is gone or full: limits hold all the same. */
-	if (err)
-		err = create_engine(&s, -1, envp, &preload.e);
 	if (fd >= 0)
 		os_close(fd); /* its number is the program's from here on */
-	if (err)
+	if (!err)
+		return 0;
+	if (!s->allow_unmanaged) {
+		fmt_str(text, sizeof(text),
+			"quire: %.100s: cannot join the group of its run (error %d): has the same "
+			"limits for itself\n",
+			name, -err);
+		os_message(text);
+	}
+	return create_engine(s, -1, envp, &preload.e);
+}
+
+static void start(const char *text, const char *name, char *const *envp)
+{
+	struct settings s;
+
+	parse(&s, text);
+	if (!may_page(&s, name))
+		return;
+	if (join(&s, name, envp))
 		os_abort("quire: cannot set up the program's memory group: not enough memory or "
 			 "address space (ulimit -v)?\n");
 	name_member(preload.e);
@@ -260,10 +273,8 @@ __attribute__((constructor)) static void preload_init(int argc, char **argv, cha
 {
 	const char *text;
 
-	(void)argc;
-	(void)argv;
 	fork_install();
 	text = os_env(envp, "QUIRE_RUN");
 	if (text)
-		start(text, envp);
+		start(text, argc > 0 ? argv[0] : "?", envp);
 }

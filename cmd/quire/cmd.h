@@ -102,6 +102,10 @@ char *place_preload(void);
 /* A descriptor of the shared tree `name`, close-on-exec; its path in ret_path.
  * Dies with EXIT_QUIRE. */
 int place_tree(const char *name, char **ret_path);
+/* The same of a new tree for one run; those of runs that have ended are removed. */
+int place_run_tree(char **ret_path);
+/* Has every process of it ended? */
+bool place_run_has_ended(int fd);
 /* The same of a tree that must be there. */
 int place_tree_there(const char *name, char **ret_path);
 /* Which tree is meant, by its option or without (NULL).  Dies with EXIT_USAGE. */

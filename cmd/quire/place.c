@@ -2,14 +2,21 @@
 /*
  * place.c - where things lie: swap directory, preload, shared trees.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <quire/view.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd.h"
+
+/* Trees without a name: of one run. */
+#define RUN_PREFIX "run:"
 
 #if defined(__x86_64__)
 #define QUIRE_MULTIARCH "x86_64-linux-gnu"
@@ -92,31 +99,80 @@ char *place_preload(void)
 	return NULL;
 }
 
-/* Ours, private, and a directory: checked on the descriptor, not on the name. */
-static int open_private_dir(const char *path)
+/* Ours, private, and a directory: checked on the descriptor, not on the name.  -1: not,
+ * and why. */
+static int open_private_dir(const char *path, char **ret_why)
 {
 	struct stat st;
 	int fd;
 
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		die(EXIT_QUIRE, "cannot create %s: %s: choose another $XDG_RUNTIME_DIR", path,
-		    strerror(errno));
+	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+		*ret_why = text_of("cannot create %s: %s: choose another $XDG_RUNTIME_DIR", path,
+				   strerror(errno));
+		return -1;
+	}
 	fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		die(EXIT_QUIRE, "cannot open %s: %s: choose another $XDG_RUNTIME_DIR", path,
-		    strerror(errno));
-	if (st.st_uid != geteuid() || st.st_mode & 022)
-		die(EXIT_QUIRE,
-		    "%s belongs to or may be written by others: chmod 700 it, or "
-		    "remove it",
-		    path);
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		*ret_why = text_of("cannot open %s: %s: choose another $XDG_RUNTIME_DIR", path,
+				   strerror(errno));
+		return -1;
+	}
+	if (st.st_uid == geteuid() && !(st.st_mode & 022))
+		return fd;
+	close(fd);
+	*ret_why = text_of("%s belongs to or may be written by others: chmod 700 it, or remove it",
+			   path);
+	return -1;
+}
+
+static char *tree_dir_path(const char *runtime)
+{
+	return runtime && runtime[0] == '/' ? text_of("%s/quire", runtime) :
+					      text_of("/dev/shm/quire-%u", (unsigned int)geteuid());
+}
+
+/* Where named trees are; a descriptor of it, its path in ret_path. */
+static int open_tree_dir(char **ret_path)
+{
+	char *why;
+	int fd;
+
+	*ret_path = tree_dir_path(getenv("XDG_RUNTIME_DIR"));
+	fd = open_private_dir(*ret_path, &why);
+	if (fd < 0)
+		die(EXIT_QUIRE, "%s", why);
+	return fd;
+}
+
+/*
+ * Where trees of one run are: nobody looks for them by name, so either place will do.
+ * What root runs may become another user, and is under the limit still: then the
+ * directory may be passed through, but not listed.
+ */
+static int open_run_dir(char **ret_path)
+{
+	char *why, *why_not;
+	int fd = -1;
+
+	if (geteuid() != 0) {
+		*ret_path = tree_dir_path(getenv("XDG_RUNTIME_DIR"));
+		fd = open_private_dir(*ret_path, &why);
+		if (fd >= 0)
+			return fd;
+		free(*ret_path);
+	}
+	*ret_path = tree_dir_path(NULL);
+	fd = open_private_dir(*ret_path, &why_not);
+	if (fd < 0)
+		die(EXIT_QUIRE, "%s", geteuid() != 0 ? why : why_not);
+	if (geteuid() == 0)
+		(void)!chmod(*ret_path, 0711);
 	return fd;
 }
 
 /* The file of a tree; -1 when O_CREAT is not in flags and there is none. */
 static int open_tree(const char *name, int flags, char **ret_path)
 {
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	char *dir;
 	int dir_fd, fd;
 
@@ -125,15 +181,106 @@ static int open_tree(const char *name, int flags, char **ret_path)
 		    "--tree \"%.64s\" is not a name: 1 to 63 characters, no slash, "
 		    "no leading dot",
 		    name);
-	dir = runtime && runtime[0] == '/' ? text_of("%s/quire", runtime) :
-					     text_of("/dev/shm/quire-%u", (unsigned int)geteuid());
-	dir_fd = open_private_dir(dir);
+	if (!strncmp(name, RUN_PREFIX, strlen(RUN_PREFIX)))
+		die(EXIT_QUIRE,
+		    "--tree \"%s\": names with " RUN_PREFIX " are those of runs without one", name);
+	dir_fd = open_tree_dir(&dir);
 	fd = openat(dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
 	if (fd < 0 && (flags & O_CREAT || errno != ENOENT))
 		die(EXIT_QUIRE, "cannot open the tree %s/%s: %s: choose another name", dir, name,
 		    strerror(errno));
 	close(dir_fd);
 	*ret_path = text_of("%s/%s", dir, name);
+	free(dir);
+	return fd;
+}
+
+bool place_run_has_ended(int fd)
+{
+	struct quire_member m = { .size = sizeof(m) };
+	struct quire_view *view;
+	bool ended;
+
+	/* Of another version of quire, say, or of another pid namespace. */
+	if (quire_view_open_write(fd, &view) < 0)
+		return false;
+	ended = !quire_view_reap(view);
+	for (unsigned int n = 0; ended && !quire_view_member(view, n, &m); n++)
+		ended = m.end_ns != 0;
+	quire_view_close(view);
+	return ended;
+}
+
+/* "run:PID.N.SECRET": PID has made it, and became its first process or waits for that. */
+static bool is_starting(const char *name)
+{
+	long pid = strtol(name + strlen(RUN_PREFIX), NULL, 10);
+
+	return pid > 0 && (!kill((pid_t)pid, 0) || errno != ESRCH);
+}
+
+/* Killed before there was a tree in it. */
+static bool is_empty(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && !st.st_size;
+}
+
+/* The last process of a run does not know that it is the last: the next run looks. */
+static void remove_ended_runs(int dir_fd)
+{
+	int list_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+	DIR *list = list_fd < 0 ? NULL : fdopendir(list_fd);
+	struct dirent *entry;
+
+	while (list && (entry = readdir(list))) {
+		if (strncmp(entry->d_name, RUN_PREFIX, strlen(RUN_PREFIX)) != 0 ||
+		    is_starting(entry->d_name))
+			continue;
+		fd = openat(dir_fd, entry->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (is_empty(fd) || place_run_has_ended(fd))
+			unlinkat(dir_fd, entry->d_name, 0);
+		close(fd);
+	}
+	if (list)
+		closedir(list);
+}
+
+/* What nobody can guess who may not list the directory. */
+static uint64_t secret(void)
+{
+	uint64_t word;
+
+	if (getrandom(&word, sizeof(word), 0) != sizeof(word))
+		die(EXIT_QUIRE, "no random numbers: %s: is this a very early boot?",
+		    strerror(errno));
+	return word;
+}
+
+int place_run_tree(char **ret_path)
+{
+	char *dir, *name;
+	int dir_fd = open_run_dir(&dir), fd = -1;
+
+	remove_ended_runs(dir_fd);
+	for (unsigned int n = 0; fd < 0; n++) {
+		name = text_of(RUN_PREFIX "%d.%u.%016llx", (int)getpid(), n,
+			       (unsigned long long)secret());
+		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd < 0 && errno != EEXIST)
+			die(EXIT_QUIRE,
+			    "cannot make a tree in %s: %s: choose another $XDG_RUNTIME_DIR", dir,
+			    strerror(errno));
+		if (fd >= 0)
+			*ret_path = text_of("%s/%s", dir, name);
+		free(name);
+	}
+	if (geteuid() == 0)
+		(void)!fchmod(fd, 0666);
+	close(dir_fd);
 	free(dir);
 	return fd;
 }

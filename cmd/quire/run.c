@@ -8,17 +8,18 @@
  *
  * The contract with the preload is two variables.  LD_PRELOAD has its path in
  * front of what was there.  QUIRE_RUN is "key=value;..." with values
- * percent-encoded: segment=PATH or fd=N (an inherited memfd, which the preload
- * closes): the tree; group=PATH; set=FILE:TEXT for each setting; swap_dir=DIR;
+ * percent-encoded: segment=PATH: the tree; uid=N: ours; group=PATH; set=FILE:TEXT for each
+ * setting, for a process that cannot join the tree; swap_dir=DIR;
  * swap_max=BYTES; malloc=, mmap=, pager=; allow_unmanaged=1.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <quire/probe.h>
 #include <quire/stat.h>
+#include <quire/view.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "cmd.h"
@@ -27,10 +28,11 @@
 /* Less than this and the loader itself would not get through. */
 #define LIMIT_MIN MIB
 #define GROUP_DEFAULT "/run"
-/* Each process has a group below it; 16 levels are all there are. */
+/* libquire in a program has a group of its own below it; 16 levels are all there are. */
 #define GROUP_DEPTH_MAX 15
 /* What the preload has room for. */
 #define GROUP_PATH_MAX 200
+#define SEGMENT_PATH_MAX 500
 #define SWAP_DIR_MAX 247
 /* Room for what a log of stored pages needs beyond the pages. */
 #define STORE_SLACK (16 * MIB)
@@ -57,7 +59,7 @@ struct run {
 	char **argv;
 	struct target target;
 	char *swap_dir;
-	char *segment_path; /* NULL: segment_fd is inherited */
+	char *segment_path;
 	int segment_fd;
 	FILE *stats_out;
 };
@@ -421,19 +423,33 @@ static void open_stats_file(struct run *run)
 		    strerror(errno));
 }
 
+/* The tree, and in it the group with its limits, before anybody joins. */
 static void open_segment(struct run *run)
 {
-	run->segment_path = NULL;
-	if (run->tree) {
-		run->segment_fd = place_tree(run->tree, &run->segment_path);
-		return;
-	}
-	/* A waiting parent keeps it; else it goes through the exec. */
-	run->segment_fd = memfd_create("quire-tree", run->stats == REPORT_NONE ? 0 : MFD_CLOEXEC);
-	if (run->segment_fd < 0)
-		die(EXIT_QUIRE, "cannot make a memfd: %s: is memory left?", strerror(errno));
-	if (run->stats != REPORT_NONE)
-		run->segment_path = text_of("/proc/%d/fd/%d", (int)getpid(), run->segment_fd);
+	struct quire_view *view;
+	void (*was)(int);
+	int err;
+
+	run->segment_fd = run->tree ? place_tree(run->tree, &run->segment_path) :
+				      place_run_tree(&run->segment_path);
+	if (strlen(run->segment_path) > SEGMENT_PATH_MAX)
+		die(EXIT_QUIRE,
+		    "%.60s... is longer than %d characters: choose another $XDG_RUNTIME_DIR",
+		    run->segment_path, SEGMENT_PATH_MAX);
+	/* A sparse file of 130 MiB: with less allowed (ulimit -f), an error and no signal. */
+	was = signal(SIGXFSZ, SIG_IGN);
+	err = quire_view_create(run->segment_fd, &view);
+	signal(SIGXFSZ, was);
+	if (err == -EFBIG)
+		die(EXIT_QUIRE, "no file may have 130 MiB: raise the limit (ulimit -f)");
+	if (err < 0 || quire_view_write(view, run->group, NULL, NULL) < 0)
+		die(EXIT_QUIRE, "%s: %s: remove the file, or choose another --tree",
+		    run->segment_path, quire_why());
+	for (size_t i = 0; i < run->nr_settings; i++)
+		if (quire_view_write(view, run->group, run->settings[i].file,
+				     run->settings[i].text) < 0)
+			die(EXIT_QUIRE, "%s", quire_why());
+	quire_view_close(view);
 }
 
 /* ---- the environment ----------------------------------------------------------------- */
@@ -482,10 +498,8 @@ static char *run_variable(struct run *run)
 
 	if (!out)
 		die(EXIT_QUIRE, "out of memory: close other programs");
-	if (run->segment_path)
-		put_pair(out, "segment", run->segment_path);
-	else
-		fprintf(out, "fd=%d;", run->segment_fd);
+	put_pair(out, "segment", run->segment_path);
+	fprintf(out, "uid=%u;", (unsigned int)geteuid());
 	put_pair(out, "group", run->group);
 	put_settings(out, run);
 	put_pair(out, "swap_dir", run->swap_dir);
@@ -562,6 +576,9 @@ static int run_and_report(struct run *run)
 
 	child_run(exec_target, run, &child);
 	report_write(&report, run->stats, run->stats_out);
+	/* What it has left running goes on under its limit. */
+	if (!run->tree && place_run_has_ended(run->segment_fd))
+		unlink(run->segment_path);
 	if (fflush(run->stats_out))
 		complain("cannot write the report: %s: is there room?", strerror(errno));
 	return child.status;

@@ -119,7 +119,7 @@ struct quire_options {
  * is first mapped or a limit first set (see QUIRE_OPEN_START), but whether paging
  * is possible is checked now.  Usually called once; a second call makes a second,
  * independent tree.  In a program run by `quire run` every call returns the
- * engine of the run, and the root is the process's own group, below its limit;
+ * engine of the run, and the root is a group of this process alone, below the run's;
  * opt is then ignored apart from its size.
  *
  * 0, or -EINVAL (a field of opt), -EPERM or -ENOSYS (userfaultfd is refused or

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * view.h - a tree from outside: `quire run --stats`, `quire rm`.
+ * view.h - a tree from outside: `quire run`, `quire rm`.
  *
  * The tree of a run lies in a file (a memfd, or one below
  * $XDG_RUNTIME_DIR/quire).  A view maps it read only, unless opened to remove
@@ -32,8 +32,8 @@ int QUIRE_MUST_CHECK quire_view_open(int fd, struct quire_view **ret_view);
 void quire_view_close(struct quire_view *view);
 
 /*
- * quire_view_open_write - as quire_view_open(), for quire_view_reap() and
- * quire_view_remove() as well.
+ * quire_view_open_write - as quire_view_open(), for quire_view_write(),
+ * quire_view_reap() and quire_view_remove() as well.
  *
  * fd is open for reading and writing, and stays open as long as the view.
  * Also -EACCES (fd is read only), -EXDEV (the tree is of another pid namespace:
@@ -44,6 +44,24 @@ void quire_view_close(struct quire_view *view);
  * (SIGSTOP), until it continues or dies.
  */
 int QUIRE_MUST_CHECK quire_view_open_write(int fd, struct quire_view **ret_view);
+
+/*
+ * quire_view_create - as quire_view_open_write(), and makes a tree in an empty file.
+ *
+ * Also -ENOSPC: no memory for it there.  fd may be closed afterwards.
+ */
+int QUIRE_MUST_CHECK quire_view_create(int fd, struct quire_view **ret_view);
+
+/*
+ * quire_view_write - as quire_write(), of the group with this path, which is made if it
+ * is missing, with those above it; only that if file and text are NULL.
+ *
+ * A limit below what the group has takes effect when its processes notice, within a tenth
+ * of a second.  Errors as quire_write() and quire_group_create(); -EROFS (not opened for
+ * writing), -EINVAL (NULL).
+ */
+int QUIRE_MUST_CHECK quire_view_write(struct quire_view *view, const char *path, const char *file,
+				      const char *text);
 
 /*
  * quire_view_read - as quire_read(), of the group with this path.

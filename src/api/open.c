@@ -247,10 +247,13 @@ int quire_open(const struct quire_options *opt, struct quire **ret_quire)
 	q = memory;
 	q->e = host_engine();
 	q->host = q->e != NULL;
-	if (q->host)
-		q->root = engine_home(q->e);
-	else
+	if (q->host) {
+		err = engine_own_group(q->e, &q->root);
+		if (err < 0)
+			why(err, "no group for this process: %s", quire_strerror(err));
+	} else {
 		err = open_engine(q, &copy);
+	}
 	if (err < 0)
 		goto unmap;
 	q->tree = engine_tree(q->e);

@@ -26,7 +26,18 @@ struct quire_view {
 
 #define VIEW_BYTES align_up(sizeof(struct quire_view), PAGE_SIZE)
 
-static int open_view(int fd, bool write, struct quire_view **ret_view)
+enum view_access { VIEW_READ, VIEW_WRITE, VIEW_CREATE };
+
+static int attach_tree(struct quire_view *view, int fd, enum view_access access)
+{
+	if (access == VIEW_READ)
+		return memcg_tree_view(&view->meta, fd, &view->tree);
+	return memcg_tree_attach(&view->meta, fd,
+				 access == VIEW_CREATE ? MEMCG_ATTACH_FOUNDER : MEMCG_ATTACH_NOBODY,
+				 &view->tree);
+}
+
+static int open_view(int fd, enum view_access access, struct quire_view **ret_view)
 {
 	struct quire_view *view;
 	void *memory;
@@ -36,13 +47,12 @@ static int open_view(int fd, bool write, struct quire_view **ret_view)
 	if (err < 0)
 		return why(err, "no memory for a view");
 	view = memory;
-	view->writable = write;
-	err = write ? memcg_tree_attach(&view->meta, fd, MEMCG_ATTACH_NOBODY, &view->tree) :
-		      memcg_tree_view(&view->meta, fd, &view->tree);
+	view->writable = access != VIEW_READ;
+	err = attach_tree(view, fd, access);
 	if (err < 0) {
 		os_munmap(view, VIEW_BYTES);
-		return why(err, "the tree cannot be %s: %s", write ? "changed" : "read",
-			   quire_strerror(err));
+		return why(err, "the tree cannot be %s: %s",
+			   access != VIEW_READ ? "changed" : "read", quire_strerror(err));
 	}
 	*ret_view = view;
 	return 0;
@@ -52,14 +62,21 @@ int quire_view_open(int fd, struct quire_view **ret_view)
 {
 	if (!ret_view)
 		return why(-EINVAL, "quire_view_open: ret_view is NULL");
-	return open_view(fd, false, ret_view);
+	return open_view(fd, VIEW_READ, ret_view);
 }
 
 int quire_view_open_write(int fd, struct quire_view **ret_view)
 {
 	if (!ret_view)
 		return why(-EINVAL, "quire_view_open_write: ret_view is NULL");
-	return open_view(fd, true, ret_view);
+	return open_view(fd, VIEW_WRITE, ret_view);
+}
+
+int quire_view_create(int fd, struct quire_view **ret_view)
+{
+	if (!ret_view)
+		return why(-EINVAL, "quire_view_create: ret_view is NULL");
+	return open_view(fd, VIEW_CREATE, ret_view);
 }
 
 void quire_view_close(struct quire_view *view)
@@ -165,6 +182,22 @@ int quire_view_reap(struct quire_view *view)
 		return why(-EROFS, "the view was opened for reading only");
 	(void)member_reap(view->tree);
 	return 0;
+}
+
+int quire_view_write(struct quire_view *view, const char *path, const char *file, const char *text)
+{
+	struct memcg_id id;
+	int err;
+
+	if (!view || !path || (!file != !text))
+		return why(-EINVAL, "quire_view_write: NULL argument");
+	if (!view->writable)
+		return why(-EROFS, "the view was opened for reading only");
+	err = memcg_create_path(view->tree, path, &id);
+	if (err < 0)
+		return why(err, "group \"%s\": %s", path, quire_strerror(err));
+	err = file ? knob_write(view->tree, id, file, text, strlen(text)) : 0;
+	return err < 0 ? why(err, "%s: \"%.40s\": %s", file, text, quire_strerror(err)) : 0;
 }
 
 /* Is it below the own group of a process?  At the root are those that just start. */

@@ -84,9 +84,13 @@ int os_kill(int pid, int sig);
 bool os_process_alive(int pid, u64 boot_ns);
 /* Tells the programs that a process is before and after exec(2) apart; 0: cannot tell. */
 u64 os_process_image(int pid);
-/* Anonymous bytes in memory, less those shared by copy-on-write in equal parts (proc(5):
- * Anonymous and Pss_Anon of smaps_rollup).  It walks the page tables: 1 ms for 100 MiB. */
-u64 os_anon_of_others(void);
+/*
+ * Anonymous bytes a process has in memory.  What of it is others', where copy-on-write
+ * shares it in equal parts (proc(5): Anonymous less Pss_Anon in smaps_rollup): 0 of a
+ * process that may not be looked at.  It walks the page tables: 1 ms for 100 MiB.
+ */
+u64 os_process_anon(int pid, u64 *ret_others);
+u64 os_statm_anon(const char *text, long len); /* the bytes by what /proc/PID/statm says */
 int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
 int os_sigprocmask_set(const u64 *mask);
 int os_sched_yield(void);

@@ -5,7 +5,7 @@
  * Owns: telling a process that lives from a zombie, from nobody, and from another
  * one that was given the same number since.
  * Does not own: what its death means (memcg/member.c, memcg/lock.c).
- * Entry points: os_process_alive(), os_process_image(), os_boot_ns(), os_anon_of_others().
+ * Entry points: os_process_alive(), os_process_image(), os_boot_ns(), os_process_anon().
  * Invariants: as os.c.  In doubt a process is alive: who takes a living one for
  * dead gives away what it uses, who waits for a dead one looks again later.
  */
@@ -96,14 +96,36 @@ static u64 smaps_bytes(const char *text, const char *key)
 	return kib * KIB;
 }
 
-u64 os_anon_of_others(void)
+/* "size resident shared ...": what is not of files. */
+u64 os_statm_anon(const char *text, long len)
 {
-	char text[1024];
+	u64 field[3] = { 0 };
+	u32 n = 0;
+
+	for (long i = 0; i < len && n < ARRAY_SIZE(field); i++) {
+		if (text[i] >= '0' && text[i] <= '9')
+			field[n] = field[n] * 10 + (u64)(text[i] - '0');
+		else
+			n++;
+	}
+	return field[1] > field[2] ? (field[1] - field[2]) << PAGE_SHIFT : 0;
+}
+
+u64 os_process_anon(int pid, u64 *ret_others)
+{
+	char path[40], text[1024];
 	u64 all, ours;
 
-	if (os_read_file("/proc/self/smaps_rollup", text, sizeof(text)) < 0)
-		return 0;
-	all = smaps_bytes(text, "\nAnonymous:");
-	ours = smaps_bytes(text, "\nPss_Anon:");
-	return ours && all > ours ? all - ours : 0;
+	fmt_str(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	*ret_others = 0;
+	if (os_read_file(path, text, sizeof(text)) >= 0) {
+		all = smaps_bytes(text, "\nAnonymous:");
+		ours = smaps_bytes(text, "\nPss_Anon:");
+		if (ours && all > ours)
+			*ret_others = all - ours;
+		return all;
+	}
+	/* It may not be looked at: it has changed its user, say. */
+	fmt_str(path, sizeof(path), "/proc/%d/statm", pid);
+	return os_statm_anon(text, os_read_file(path, text, sizeof(text)));
 }

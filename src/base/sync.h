@@ -121,6 +121,10 @@ static inline void stat_set(struct counter64 *s, u64 n)
 {
 	__atomic_store_n(&s->v, n, __ATOMIC_RELAXED);
 }
+static inline u64 stat_xchg(struct counter64 *s, u64 n)
+{
+	return __atomic_exchange_n(&s->v, n, __ATOMIC_RELAXED);
+}
 static inline u64 stat_read(const struct counter64 *s)
 {
 	return __atomic_load_n(&s->v, __ATOMIC_RELAXED);

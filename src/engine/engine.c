@@ -112,6 +112,8 @@ static int init_tree(struct engine *e, const struct engine_config *cfg)
 	atomic32_poke(&e->home, MEMCG_ROOT.v);
 	err = objcg_get(e->tree, MEMCG_ROOT, &e->home_objcg);
 	/* Until it starts it pages nothing. */
+	if (!err && cfg->flags & ENGINE_LAZY)
+		member_set_passive(e->tree, 1);
 	return err ? err : member_set_quiet(e->tree, cfg->flags & ENGINE_LAZY);
 }
 

@@ -73,6 +73,8 @@ struct memcg_tree *engine_tree(struct engine *e);
 /* Group of memory that the preload manages, and of this member's overhead. */
 int QUIRE_MUST_CHECK engine_set_home(struct engine *e, struct memcg_id home);
 struct memcg_id engine_home(const struct engine *e);
+/* A group of this process alone below its home, which it shares with others: "<pid>". */
+int QUIRE_MUST_CHECK engine_own_group(struct engine *e, struct memcg_id *ret_id);
 
 /* ---- address space: what mmap and friends become -------------------------- */
 

@@ -253,6 +253,11 @@ int engine_fork_check(struct engine *e)
 	struct store *store;
 	bool stretched, can;
 
+	if (!memcg_tree_fork_room(e->tree))
+		return -EAGAIN;
+	/* Two processes may fill what one could: where that is too much, both page. */
+	if (engine_could_exceed(e, 2 * atomic64_peek(&e->mm.regions.bytes)))
+		(void)!engine_start(e);
 	if (!engine_running(e))
 		return 0;
 	store = zswap_backing(&e->zswap);

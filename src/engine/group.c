@@ -8,18 +8,15 @@
  * time limit: reclaim goes on without an answer.
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "engine/internal.h"
 
 #include "base/os.h"
-#include "base/probe.h"
 
 #define SHRINKER_WAIT_NS (50 * NSEC_PER_MSEC)
-#define OOM_WAIT_NS (1000 * NSEC_PER_MSEC)
-/* So many milliseconds a killed process has to end before another is chosen. */
-#define OOM_REAP_TRIES 2000u
+/* Other members have so long to take from their memory, each of sixteen times. */
+#define OTHERS_NS (20 * NSEC_PER_MSEC)
 /* A group is asked at most this often. */
 #define SHRINKER_PAUSE_NS (100 * NSEC_PER_MSEC)
 
@@ -55,6 +52,47 @@ int engine_group_remove(struct engine *e, struct memcg_id id, enum engine_remove
 	offline_release(e);
 	engine_passive_leave(e);
 	return (int)err;
+}
+
+/* Is it one of ours, "<pid>" or "<pid>.N", and its process gone? */
+static bool is_left_over(struct engine *e, struct memcg_id id)
+{
+	const char *name = memcg_name(e->tree, id);
+	int pid = 0;
+
+	for (; *name >= '0' && *name <= '9' && pid < INT32_MAX / 10 - 1; name++)
+		pid = pid * 10 + *name - '0';
+	return memcg_flag(e->tree, id, MEMCG_FLAG_OF_PROCESS) && os_kill(pid, 0) == -ESRCH;
+}
+
+/* What has groups below it or is in use stays; their numbers go to the home. */
+static void remove_left_over(struct engine *e)
+{
+	struct memcg_id home = engine_home(e), id = home;
+
+	while ((id = memcg_next(e->tree, home, id)).v) {
+		if (memcg_parent(e->tree, id).v != home.v || !is_left_over(e, id) ||
+		    engine_group_remove(e, id, ENGINE_REMOVE_EMPTY))
+			continue;
+		id = home; /* the walk's place is gone: begin again */
+	}
+}
+
+int engine_own_group(struct engine *e, struct memcg_id *ret_id)
+{
+	char name[MEMCG_NAME_MAX];
+	int err;
+
+	remove_left_over(e);
+	fmt_str(name, sizeof(name), "%d", os_getpid());
+	err = engine_group_create(e, engine_home(e), name, ret_id);
+	for (u32 n = 2; err == -EEXIST && n < 10000; n++) {
+		fmt_str(name, sizeof(name), "%d.%u", os_getpid(), n);
+		err = engine_group_create(e, engine_home(e), name, ret_id);
+	}
+	if (!err)
+		memcg_set_flag(e->tree, *ret_id, MEMCG_FLAG_OF_PROCESS, true);
+	return err;
 }
 
 /* ---- knobs ----------------------------------------------------------------------- */
@@ -263,8 +301,7 @@ void engine_callback_stop(struct engine *e)
 	event_signal(&e->callback_event);
 }
 
-/* Ask one callback; what it returned, 0 when it did not answer in time. */
-static u64 call_out(struct engine *e, struct callback *cb, u64 bytes, u64 limit_ns)
+u64 group_call_out(struct engine *e, struct callback *cb, u64 bytes, u64 limit_ns)
 {
 	u64 deadline = os_now_ns() + limit_ns;
 
@@ -296,80 +333,12 @@ u64 group_ask_first(void *ctx, struct memcg_id id, u64 bytes)
 		if (!cb->memcg || cb->is_oom || now - cb->asked_ns < SHRINKER_PAUSE_NS ||
 		    !memcg_is_descendant(e->tree, (struct memcg_id){ cb->memcg }, id))
 			continue;
-		got += call_out(e, cb, bytes, SHRINKER_WAIT_NS);
+		got += group_call_out(e, cb, bytes, SHRINKER_WAIT_NS);
 	}
 	return got;
 }
 
-/* The callback of the group or of its nearest ancestor that has one. */
-static struct callback *oom_callback(struct engine *e, struct memcg_id id)
-{
-	for (; id.v; id = memcg_parent(e->tree, id))
-		for (u32 i = 0; i < NR_CALLBACKS; i++)
-			if (e->callback[i].memcg == id.v && e->callback[i].is_oom)
-				return &e->callback[i];
-	return NULL;
-}
-
-/* Say who and why. */
-static void say_killed(struct engine *e, struct memcg_id id, int pid)
-{
-	char text[300], path[128];
-	struct fmt p;
-
-	fmt_init(&p, path, sizeof(path));
-	memcg_path(e->tree, id, &p);
-	fmt_str(text, sizeof(text),
-		"quire: out of memory in group %s: process %d killed: usage %llu KiB, max %llu KiB, "
-		"swap %llu KiB: raise --max, or see --swap-max and the store's free space\n",
-		path, pid, (unsigned long long)memcg_usage(e->tree, id, COUNTER_MEMORY) << 2,
-		(unsigned long long)memcg_limit(e->tree, id, COUNTER_MEMORY) << 2,
-		(unsigned long long)memcg_usage(e->tree, id, COUNTER_SWAP) << 2);
-	member_last_words(e->tree, pid, "killed: out of memory in %s", path);
-	os_message(text);
-}
-
-/*
- * quire run: the process with most memory goes, ours or another; its charges come back
- * when its record is closed.
- */
-static bool kill_largest(struct engine *e, struct memcg_id id)
-{
-	int pid = member_largest(e->tree, id);
-
-	if (pid <= 1)
-		pid = os_getpid();
-	say_killed(e, id, pid);
-	member_kill(e->tree, pid);
-	while (pid == os_getpid())
-		os_sleep_ns(NSEC_PER_SEC);
-	for (u32 n = 0; n < OOM_REAP_TRIES && !memcg_margin(e->tree, id); n++) {
-		os_sleep_ns(NSEC_PER_MSEC);
-		(void)member_reap(e->tree);
-	}
-	return true;
-}
-
-bool group_oom(void *ctx, struct memcg_id id)
-{
-	struct engine *e = ctx;
-	struct callback *cb = oom_callback(e, id);
-
-	/* Somebody has ended, and what it had is free. */
-	if (member_reap(e->tree) && memcg_margin(e->tree, id))
-		return true;
-	PROBE_OOM(id.v, memcg_usage(e->tree, id, COUNTER_MEMORY));
-	memcg_count_event(e->tree, id, MEMCG_OOM);
-	if (cb && call_out(e, cb, 0, OOM_WAIT_NS))
-		return true;
-	memcg_count_event(e->tree, id, MEMCG_OOM_KILL);
-	if (e->flags & ENGINE_COUNT_UNMANAGED)
-		return kill_largest(e, id);
-	/* A library does not kill its host: the threads that wait for memory of this
-	 * group get SIGBUS, the others live. */
-	return fault_poison_waiting(&e->fault, id) > 0;
-}
-
+/* A limit was lowered, or memory.reclaim written to: ours, then what others have. */
 static u64 reclaim_upcall(void *ctx, struct memcg_id id, u64 nr_pages, bool may_swap)
 {
 	struct engine *e = ctx;
@@ -380,12 +349,19 @@ static u64 reclaim_upcall(void *ctx, struct memcg_id id, u64 nr_pages, bool may_
 		.may_swap = may_swap,
 	};
 
-	if (!engine_running(e))
-		return 0;
-	gate_enter(&e->reclaim_gate);
-	reclaim_memcg(&e->reclaim, &e->request_task, &sc);
-	gate_leave(&e->reclaim_gate);
-	return sc.nr_reclaimed;
+	u64 before = memcg_usage(e->tree, id, COUNTER_MEMORY), after;
+
+	if (engine_running(e)) {
+		gate_enter(&e->reclaim_gate);
+		reclaim_memcg(&e->reclaim, &e->request_task, &sc);
+		gate_leave(&e->reclaim_gate);
+	}
+	if (sc.nr_reclaimed || member_share(e->tree, id).all <= member_share(e->tree, id).mine)
+		return sc.nr_reclaimed;
+	member_ring_others(e->tree, id);
+	os_sleep_ns(OTHERS_NS);
+	after = memcg_usage(e->tree, id, COUNTER_MEMORY);
+	return before > after ? before - after : 0;
 }
 
 static void on_pressure(void *ctx, struct memcg_id id)

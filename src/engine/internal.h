@@ -9,6 +9,7 @@
  *   remap.c      mremap
  *   advise.c     madvise, mlock, pins, leaving management
  *   group.c      groups, knobs, events, callbacks
+ *   oom.c        out of memory: who is asked, who is ended
  *   offline.c    the end of a group
  *   assign.c     ranges and processes become another group's
  *   check.c      do the counts agree with the ptes?
@@ -230,6 +231,8 @@ void engine_passive_leave(struct engine *e);
 u64 engine_most_of(u64 limit);
 /* Could what is mapped, and `more` bytes, exceed the limit? */
 bool engine_must_start(struct engine *e, u64 more);
+/* Passive: could bytes of ours, with what other members may fill, be more than a limit? */
+bool engine_could_exceed(struct engine *e, u64 bytes);
 /* Passive: start if so. */
 int engine_start_if_needed(struct engine *e);
 
@@ -273,6 +276,12 @@ void group_set_upcalls(struct engine *e);
 /* Ticker: write the eventfds of watches that are pending. */
 void group_deliver_events(struct engine *e);
 u64 group_ask_first(void *ctx, struct memcg_id id, u64 bytes);
+/* Ask one callback; what it returned, 0 when it did not answer in time. */
+u64 group_call_out(struct engine *e, struct callback *cb, u64 bytes, u64 limit_ns);
+
+/* ---- oom.c ------------------------------------------------------------------------ */
+
+/* Upcall: true, something was done about it and what waits may try again. */
 bool group_oom(void *ctx, struct memcg_id id);
 
 /* ---- offline.c ----------------------------------------------------------------- */

@@ -225,11 +225,18 @@ static s64 serve_start(struct engine *e)
 {
 	int err = member_set_quiet(e->tree, false);
 
+	/* From here on we count ourselves. */
+	member_set_passive(e->tree, 0);
+	memcg_set_overhead(e->tree, e->home_objcg, MEMCG_STAT_UNMANAGED, 0);
 	if (!err)
 		err = engine_open_all(e, -1);
 	if (!err)
 		err = engine_start_threads(e);
-	return err ? err : engine_adopt_all(e);
+	if (!err)
+		err = engine_adopt_all(e);
+	if (err)
+		member_set_passive(e->tree, max_of(atomic64_peek(&e->mm.regions.bytes), 1));
+	return err;
 }
 
 void request_serve(struct engine *e, struct request *rq)

@@ -265,25 +265,45 @@ u64 engine_most_of(u64 limit)
 	return limit - limit / 8 > 2 * MIB ? limit - limit / 8 - 2 * MIB : 0;
 }
 
-/* Bytes above which the engine must run: the smallest limit that applies, less
- * what a program needs outside managed memory before anybody counts it. */
-static u64 start_threshold(struct engine *e)
+static u64 smallest_limit(struct engine *e, struct memcg_id id)
 {
-	u64 limit = PAGE_COUNTER_MAX;
+	u64 limit = min_of(memcg_limit(e->tree, id, COUNTER_MEMORY),
+			   memcg_high(e->tree, id, COUNTER_MEMORY));
 
+	return limit == PAGE_COUNTER_MAX ? UINT64_MAX : limit << PAGE_SHIFT;
+}
+
+/*
+ * Could we, with `bytes`, and the other members that do not page exceed a limit?  Those
+ * that page make room for us, but where they fill the limit already, an eighth of it is
+ * all that they are left to make.
+ */
+bool engine_could_exceed(struct engine *e, u64 bytes)
+{
+	if (engine_running(e) || !(e->flags & ENGINE_LAZY))
+		return false;
 	for (struct memcg_id id = engine_home(e); id.v; id = memcg_parent(e->tree, id)) {
-		limit = min_of(limit, memcg_limit(e->tree, id, COUNTER_MEMORY));
-		limit = min_of(limit, memcg_high(e->tree, id, COUNTER_MEMORY));
+		u64 limit = smallest_limit(e, id);
+		u64 used = memcg_usage(e->tree, id, COUNTER_MEMORY) << PAGE_SHIFT;
+		u64 most = bytes + used > limit ? limit / 8 : engine_most_of(limit);
+
+		if (limit != UINT64_MAX && bytes + member_others_passive(e->tree, id) > most)
+			return true;
 	}
-	return limit == PAGE_COUNTER_MAX ? UINT64_MAX : engine_most_of(limit << PAGE_SHIFT);
+	return false;
 }
 
 bool engine_must_start(struct engine *e, u64 more)
 {
+	u64 bytes = atomic64_peek(&e->mm.regions.bytes) + more;
+
 	if (engine_running(e))
 		return false;
-	return !(e->flags & ENGINE_LAZY) ||
-	       atomic64_peek(&e->mm.regions.bytes) + more > start_threshold(e);
+	if (!(e->flags & ENGINE_LAZY))
+		return true;
+	/* First: of two that grow at once, one sees the other. */
+	member_set_passive(e->tree, max_of(bytes, 1));
+	return engine_could_exceed(e, bytes);
 }
 
 int engine_start_if_needed(struct engine *e)
@@ -291,8 +311,16 @@ int engine_start_if_needed(struct engine *e)
 	return engine_must_start(e, 0) ? engine_start(e) : 0;
 }
 
+static bool has_limit(struct engine *e)
+{
+	for (struct memcg_id id = engine_home(e); id.v; id = memcg_parent(e->tree, id))
+		if (smallest_limit(e, id) != UINT64_MAX)
+			return true;
+	return false;
+}
+
 void engine_start_early(struct engine *e)
 {
-	if (start_threshold(e) != UINT64_MAX && !start_once(e))
+	if (has_limit(e) && !start_once(e))
 		(void)request_call(e, REQ_OPEN_STORE, NULL, 0, NULL);
 }

@@ -29,19 +29,9 @@
 
 u64 ticker_anon_rss(struct engine *e)
 {
-	char buf[128];
-	u64 field[3] = { 0 };
-	u32 n = 0;
-	long len = os_pread(e->statm_fd, buf, sizeof(buf) - 1, 0);
+	char text[128];
 
-	for (long i = 0; i < len && n < ARRAY_SIZE(field); i++) {
-		if (buf[i] >= '0' && buf[i] <= '9')
-			field[n] = field[n] * 10 + (u64)(buf[i] - '0');
-		else
-			n++;
-	}
-	/* size resident shared: the difference is anonymous */
-	return field[1] > field[2] ? (field[1] - field[2]) << PAGE_SHIFT : 0;
+	return os_statm_anon(text, os_pread(e->statm_fd, text, sizeof(text), 0));
 }
 
 /* Managed pages of this process, mapped or in frames. */
@@ -58,19 +48,21 @@ static u64 managed_pages(struct engine *e)
  */
 static u64 shared_pages(struct engine *e)
 {
-	u64 now = os_now_ns();
+	u64 now = os_now_ns(), before = e->shared_pages, others, moved;
 
-	if (!e->forked)
-		return 0;
-	if (now >= e->shared_next_ns) {
-		e->shared_pages = os_anon_of_others() >> PAGE_SHIFT;
-		/* At most 1 % of the time. */
-		e->shared_next_ns = now + max_of(100 * (os_now_ns() - now), TICK_NS);
-		/* What is ours alone stays so until the next fork. */
-		if (e->shared_pages < SHARED_MIN) {
-			e->shared_pages = 0;
-			e->forked = false;
-		}
+	if (!e->forked || now < e->shared_next_ns)
+		return e->shared_pages;
+	(void)os_process_anon(os_getpid(), &others);
+	e->shared_pages = others >> PAGE_SHIFT;
+	moved = max_of(before, e->shared_pages) - min_of(before, e->shared_pages);
+	/* At most 1 % of the time, but for those who write to it just now. */
+	e->shared_next_ns = os_now_ns() + (moved > LOOK_MOVED ?
+						   max_of(10 * (os_now_ns() - now), LOOK_BUSY_NS) :
+						   max_of(100 * (os_now_ns() - now), TICK_NS));
+	/* What is ours alone stays so until the next fork. */
+	if (e->shared_pages < SHARED_MIN) {
+		e->shared_pages = 0;
+		e->forked = false;
 	}
 	return e->shared_pages;
 }
@@ -181,11 +173,12 @@ void ticker_main(struct thread *self)
 			e->nr_ticks++;
 			next_tick = now + TICK_NS;
 			/* Perhaps another process has removed a group of ours. */
-			if (memcg_nr_unreleased(e->tree))
+			if (memcg_nr_unreleased(e->tree) && !e->unsettled)
 				event_signal(&e->request_event);
 			/* Nobody tells that another process of the tree has ended. */
 			if (e->nr_ticks % REAP_TICKS == 0)
 				(void)member_reap(e->tree);
+			member_count_passive(e->tree);
 			record_member(e);
 			aspace_tell_locked(e);
 			watch_faults(e, now, &late_ticks);

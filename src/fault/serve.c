@@ -15,6 +15,7 @@
 #include "base/os.h"
 #include "base/probe.h"
 #include "fault/internal.h"
+#include "memcg/member.h"
 
 #define FAULT_BATCH 16
 /* Pages a fault thread pages out when it found no memory: 16 x 10 us. */

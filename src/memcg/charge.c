@@ -377,19 +377,30 @@ int memcg_try_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objc
 
 /* ---- overhead ------------------------------------------------------------------------------- */
 
+void objcg_set_overhead(struct memcg_tree *t, struct objcg *c, enum memcg_stat which, u64 nr)
+{
+	u32 memcg = atomic32_load(&c->memcg);
+	/* In one step: two that set it at once each charge a difference of their own. */
+	u64 old = stat_xchg(&c->stat[which], nr);
+
+	if (nr > old) {
+		u32 mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr - old, 0);
+
+		(void)atomic64_fetch_add(&c->memory, nr - old);
+		tell_pressure(t, memcg, mask);
+	} else if (nr < old) {
+		(void)atomic64_fetch_sub(&c->memory, old - nr);
+		clip_late(t, memcg, c, old - nr);
+		page_counter_uncharge(t, memcg, COUNTER_MEMORY, old - nr, 0);
+	}
+}
+
 void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_stat which,
 			u64 nr_pages)
 {
-	struct objcg *c = objcg_of(t, home);
-	u64 old = stat_read(&c->stat[which]);
-
 	quire_assert(which == MEMCG_STAT_KERNEL || which == MEMCG_STAT_UNMANAGED ||
 		     which == MEMCG_STAT_PAGETABLES);
-	stat_set(&c->stat[which], nr_pages);
-	if (nr_pages < old)
-		uncharge_counters(t, home, old - nr_pages);
-	else if (nr_pages > old)
-		memcg_charge_force(t, home, (u32)min_of(nr_pages - old, UINT32_MAX));
+	objcg_set_overhead(t, objcg_of(t, home), which, nr_pages);
 }
 
 u64 memcg_overhead(const struct memcg_tree *t, struct objcg_id home, enum memcg_stat which)

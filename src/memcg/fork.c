@@ -103,6 +103,7 @@ static int make_member(struct memcg_tree *t)
 	/* It has whatever we have in hand. */
 	atomic64_store(&m->released, atomic64_peek(&us->released));
 	atomic32_store(&m->quiet, atomic32_peek(&us->quiet));
+	atomic64_store(&m->passive, atomic64_load(&us->passive));
 	atomic32_store(&m->state, MEMBER_FORKING);
 	return 0;
 }

@@ -66,6 +66,8 @@ struct seg_header {
 	struct atomic32 nr_dying;
 	struct atomic32 nr_refused; /* processes that found all records taken */
 	struct atomic32 nr_forgotten; /* those whose record is another's by now */
+	struct atomic64 count_next_ns; /* when members that do not page are counted again */
+	struct atomic64 oom_until_ns; /* somebody chooses whom to end, until then at most */
 	/* (C) inodes of the namespaces of all members: what pids and start times mean */
 	u64 pid_ns, time_ns;
 	struct area_head area[SEG_NR_AREAS];
@@ -91,6 +93,7 @@ struct member {
 	u64 boot_ns; /* (T) os_boot_ns() at attach: tells two lives of one pid apart */
 	struct atomic64 released; /* (T) it uses no id that was removed up to this removal */
 	struct event doorbell; /* (A) its kswapd sleeps there */
+	struct atomic64 passive; /* (O) bytes it may fill without paging; 0: it pages */
 	u64 image; /* (T) os_process_image() at attach: tells programs before and after exec */
 };
 _Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) == SEG_GROUPS_AT, "members fit");
@@ -340,6 +343,10 @@ bool objcg_flip_all(struct memcg_tree *t, u32 from, u32 to);
 void objcg_splice(struct memcg_tree *t, u32 from, u32 to);
 /* A member is gone: take its charges back, keep its event counts. */
 void objcg_retire_member(struct memcg_tree *t, u32 member);
+/* The handle of a member in a group's list, or 0; the tree lock is held. */
+u32 objcg_find(const struct memcg_tree *t, u32 memcg, u32 member);
+/* memcg_set_overhead() of any member's. */
+void objcg_set_overhead(struct memcg_tree *t, struct objcg *c, enum memcg_stat which, u64 nr);
 
 /* ---- handle.c ------------------------------------------------------------------ */
 

@@ -65,6 +65,16 @@ static u32 pick_record(struct memcg_tree *t)
 	return oldest;
 }
 
+bool memcg_tree_fork_room(const struct memcg_tree *t)
+{
+	u32 high = nr_members(t);
+
+	for (u32 n = 0; n < high && high == NR_MEMBERS && t->seg->shared; n++)
+		if (!member_active(seg_member(t, n)))
+			return true;
+	return high < NR_MEMBERS;
+}
+
 /* Not there yet, and not given up: whose pid it has does not matter. */
 static bool is_being_forked(const struct member *m)
 {
@@ -314,10 +324,11 @@ void member_last_words(struct memcg_tree *t, int pid, const char *format, const 
 	}
 }
 
-void member_kill(struct memcg_tree *t, int pid)
+bool member_kill(struct memcg_tree *t, int pid)
 {
 	u32 high = nr_members(t);
 	int fd = os_pidfd_open(pid);
+	bool may = true;
 
 	/* By the descriptor: the number may be another's by the time of the kill. */
 	for (u32 n = 0; n < high && fd >= 0; n++) {
@@ -326,11 +337,12 @@ void member_kill(struct memcg_tree *t, int pid)
 		if (!member_active(m) || m->info.pid != pid)
 			continue;
 		if (pid == os_getpid() || !is_dead(m))
-			(void)os_syscall6(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0, 0, 0);
+			may = os_syscall6(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0, 0, 0) != -EPERM;
 		break;
 	}
 	if (fd >= 0)
 		os_close(fd);
+	return may;
 }
 
 const struct member_info *member_info(const struct memcg_tree *t, u32 n)

@@ -21,7 +21,7 @@ struct member_info {
 	char pager[16];
 	char store_dir[248];
 	u64 store_max; /* bytes the store may take; 0: none was opened */
-	char last_words[104]; /* reason of a fatal end */
+	char last_words[96]; /* reason of a fatal end */
 };
 /* This member's own record (write) and any record (read); NULL past the end.
  * pid, home (the root) and start_ns are set at attach. */
@@ -32,8 +32,8 @@ const struct member_info *member_info(const struct memcg_tree *t, u32 n);
 bool member_reap(struct memcg_tree *t);
 /* Why process pid is ended, for the report. */
 void member_last_words(struct memcg_tree *t, int pid, const char *format, const char *arg);
-/* End it, if it is still that process. */
-void member_kill(struct memcg_tree *t, int pid);
+/* End it, if it is still that process.  False: we may not. */
+bool member_kill(struct memcg_tree *t, int pid);
 bool member_alive(const struct memcg_tree *t, u32 n);
 u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */
 u32 member_nr_forgotten(const struct memcg_tree *t); /* gone, and not in the report */
@@ -45,6 +45,28 @@ int QUIRE_MUST_CHECK member_set_home(struct memcg_tree *t, struct memcg_id id);
  * another group.
  */
 int QUIRE_MUST_CHECK member_set_quiet(struct memcg_tree *t, bool quiet);
+
+/* ---- fork ------------------------------------------------------------------------ */
+
+/*
+ * fork(2).
+ * room: is there likely a record for a child?
+ * prepare: behind closed gates, a record for the child of thread tid; -EUSERS, -ENOSPC,
+ * -ENOMEM.
+ * again: something was charged since, for the thread that forks.
+ * parent: after it, in any case.  failed: thread tid has no child.
+ * child: its first act; it is a member that holds what its parent held; without one,
+ * -EUSERS.
+ * settle: what it holds is charged, by force, but what is not in pages, of which `home`
+ * has the count (memcg_set_shared()); nothing may be charged or given back before.
+ */
+bool memcg_tree_fork_room(const struct memcg_tree *t);
+int QUIRE_MUST_CHECK memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid);
+void memcg_tree_fork_again(struct memcg_tree *t);
+void memcg_tree_fork_parent(struct memcg_tree *t);
+void memcg_tree_fork_failed(struct memcg_tree *t, u32 tid);
+int QUIRE_MUST_CHECK memcg_tree_fork_child(struct memcg_tree *t);
+void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home);
 
 /* ---- members of one group together ------------------------------------------- */
 
@@ -60,8 +82,26 @@ struct member_share {
 struct member_share member_share(const struct memcg_tree *t, struct memcg_id id);
 /* Ring the others that have memory there. */
 void member_ring_others(struct memcg_tree *t, struct memcg_id id);
-/* The process that has most memory, in and out, of id and below; 0: none has any. */
-int member_largest(const struct memcg_tree *t, struct memcg_id id);
+/* The process that has most memory, in and out, of id and below, of those that are not
+ * being ended (member_last_words()); NULL: none has any. */
+const struct member_info *member_largest(const struct memcg_tree *t, struct memcg_id id);
+/*
+ * A member that does not page tells how many bytes it could fill before anybody looks; 0
+ * when it pages.  The sum of what the others of id and below have told, with what a
+ * process has besides.
+ */
+void member_set_passive(struct memcg_tree *t, u64 bytes);
+u64 member_others_passive(const struct memcg_tree *t, struct memcg_id id);
+/*
+ * Charge those others, each on its home, for what they have in memory by the system's
+ * figures: any member that pages may, one does, a few times a second.  System calls for
+ * each of them.
+ */
+void member_count_passive(struct memcg_tree *t);
+/* One member at a time may choose whom to end.  False: another does.  Until end, or until
+ * it is taken for dead itself. */
+bool member_oom_begin(struct memcg_tree *t);
+void member_oom_end(struct memcg_tree *t);
 /* Of this member's own handles. */
 u64 member_stat(const struct memcg_tree *t, enum memcg_stat item);
 

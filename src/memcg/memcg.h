@@ -140,7 +140,8 @@ int QUIRE_MUST_CHECK memcg_tree_create(struct meta *meta, struct memcg_tree **re
 enum memcg_attach {
 	MEMCG_ATTACH_MORE, /* this process may be a member already: tests */
 	MEMCG_ATTACH_NEW_IMAGE, /* what it was before exec(2) is gone */
-	MEMCG_ATTACH_NOBODY, /* as no member: to remove groups and reap, not to charge */
+	MEMCG_ATTACH_NOBODY, /* as no member: to change groups and reap, not to charge */
+	MEMCG_ATTACH_FOUNDER, /* as nobody, and to make a tree in an empty file */
 };
 /*
  * Attach to the segment in fd (memfd or file); a new, empty one is initialised under the
@@ -164,18 +165,6 @@ int QUIRE_MUST_CHECK memcg_tree_join(struct meta *meta, struct memcg_tree *of,
  * counts stay with its groups, its record keeps its information.
  */
 void memcg_tree_close(struct memcg_tree *t);
-/*
- * fork(2).  prepare: behind closed gates, a record for the child of thread tid; -EUSERS, -ENOSPC,
- * -ENOMEM.  again: something was charged since, for the thread that forks.  parent: after it, in any case.  failed: thread tid has no child.  child: its first
- * act; it is a member that holds what its parent held; without one, -EUSERS.  settle:
- * what it holds is charged, by force; nothing may be charged or given back before.
- */
-int QUIRE_MUST_CHECK memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid);
-void memcg_tree_fork_again(struct memcg_tree *t);
-void memcg_tree_fork_parent(struct memcg_tree *t);
-void memcg_tree_fork_failed(struct memcg_tree *t, u32 tid);
-int QUIRE_MUST_CHECK memcg_tree_fork_child(struct memcg_tree *t);
-void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home);
 void memcg_tree_set_upcalls(struct memcg_tree *t, const struct memcg_upcalls *up);
 const struct memcg_upcalls *memcg_tree_upcalls(const struct memcg_tree *t);
 
@@ -225,7 +214,11 @@ u32 memcg_nr_dying(const struct memcg_tree *t); /* removed, not released by all 
 bool memcg_populated(const struct memcg_tree *t, struct memcg_id id); /* members here or below */
 u32 memcg_nr_max(const struct memcg_tree *t); /* ids are < this; a constant */
 
-enum memcg_flag { MEMCG_FLAG_OOM_GROUP, MEMCG_FLAG_ZSWAP_WRITEBACK };
+enum memcg_flag {
+	MEMCG_FLAG_OOM_GROUP,
+	MEMCG_FLAG_ZSWAP_WRITEBACK,
+	MEMCG_FLAG_OF_PROCESS, /* made for the process it is named after: engine_own_group() */
+};
 bool memcg_flag(const struct memcg_tree *t, struct memcg_id id, enum memcg_flag f);
 void memcg_set_flag(struct memcg_tree *t, struct memcg_id id, enum memcg_flag f, bool on);
 /* cgroup.max.descendants, cgroup.max.depth; UINT32_MAX: no limit. */

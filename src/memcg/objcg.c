@@ -43,8 +43,7 @@ struct memcg_id objcg_lists(const struct memcg_tree *t, struct objcg_id o)
 
 /* ---- lists: tree lock held --------------------------------------------------- */
 
-/* The handle of a member in a group's list, or 0. */
-static u32 objcg_find(const struct memcg_tree *t, u32 memcg, u32 member)
+u32 objcg_find(const struct memcg_tree *t, u32 memcg, u32 member)
 {
 	u32 i = atomic32_peek(&group_or_root(t, memcg)->objcg_first);
 	struct objcg *c;

@@ -413,7 +413,7 @@ int memcg_tree_attach(struct meta *meta, int fd, enum memcg_attach how,
 		return -ENOMEM;
 	}
 	ret = load_segment(t, how);
-	if (!ret && how != MEMCG_ATTACH_NOBODY)
+	if (!ret && how != MEMCG_ATTACH_NOBODY && how != MEMCG_ATTACH_FOUNDER)
 		ret = tree_join(t, how);
 	if (ret) {
 		tree_free(t);

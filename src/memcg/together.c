@@ -2,12 +2,28 @@
 /*
  * together.c - members that share a limit: who has how much, who is asked.
  *
- * Owns: the sums over the handles of one member within a group, doorbells.
- * Does not own: what a member does when it is rung (reclaim/kswapd.c).
- * Entry points: member_share(), member_ring_others(), member_largest().
- * Lock ranks: none.  What is read may change meanwhile: these are shares, not books.
+ * Owns: the sums over the handles of one member within a group, doorbells, the charge
+ * of members that do not page.
+ * Does not own: what a member does when it is rung (reclaim/kswapd.c), when one must
+ * begin to page (engine/start.c).
+ * Entry points: member_share(), member_ring_others(), member_largest(),
+ * member_count_passive().
+ * Lock ranks: TREE, to charge another member.  Else none: what is read may change
+ * meanwhile, these are shares, not books.
+ *
+ * A member that does not page has no thread that could count it.  Together they may
+ * fill no more than a limit leaves (member_others_passive()), and one of those that page
+ * counts them all: by their part of what copy-on-write shares, since six children of a
+ * program with 20 MiB have 20 MiB, and not 120.
  */
 #include "memcg/internal.h"
+
+#include "base/os.h"
+
+#define COUNT_NS (100 * NSEC_PER_MSEC)
+/* What a process has besides what it maps through us: libc's data, stacks, our tables. */
+#define PASSIVE_OWN MIB
+#define OOM_NS (3 * NSEC_PER_SEC)
 
 /* What a handle has that could leave memory: pages, and compressed ones to the store. */
 static u64 reclaimable(const struct memcg_tree *t, const struct objcg *c)
@@ -97,7 +113,7 @@ struct largest {
 	const struct memcg_tree *t;
 	u32 asked; /* whose sum this pass makes */
 	u64 sum, most;
-	int pid;
+	const struct member_info *who;
 };
 
 static void add_all(void *ctx, u32 member, const struct objcg *c)
@@ -109,22 +125,102 @@ static void add_all(void *ctx, u32 member, const struct objcg *c)
 			  atomic64_load(&c->swap) - atomic64_load(&c->late_swap);
 }
 
-int member_largest(const struct memcg_tree *t, struct memcg_id id)
+const struct member_info *member_largest(const struct memcg_tree *t, struct memcg_id id)
 {
 	struct largest l = { .t = t };
 	u32 high = seg_high(t, SEG_MEMBERS, NR_MEMBERS);
 
 	for (l.asked = 0; l.asked < high; l.asked++) {
-		if (!member_alive(t, l.asked))
+		if (!member_alive(t, l.asked) || seg_member(t, l.asked)->info.last_words[0])
 			continue;
 		l.sum = 0;
 		for_each_handle(t, id, add_all, &l);
 		if (l.sum > l.most) {
 			l.most = l.sum;
-			l.pid = seg_member(t, l.asked)->info.pid;
+			l.who = &seg_member(t, l.asked)->info;
 		}
 	}
-	return l.pid;
+	return l.who;
+}
+
+bool member_oom_begin(struct memcg_tree *t)
+{
+	struct atomic64 *until = &seg_head(t)->oom_until_ns;
+	u64 now = os_now_ns(), old = atomic64_load(until);
+
+	return old <= now && atomic64_cas(until, old, now + OOM_NS);
+}
+
+void member_oom_end(struct memcg_tree *t)
+{
+	atomic64_store(&seg_head(t)->oom_until_ns, 0);
+}
+
+/* ---- members that do not page ------------------------------------------------- */
+
+void member_set_passive(struct memcg_tree *t, u64 bytes)
+{
+	atomic64_store(&seg_member(t, t->self)->passive, bytes);
+}
+
+/* What it has told, if it is one; a child that is not there yet is its parent's part. */
+static u64 passive_bytes(const struct memcg_tree *t, u32 n)
+{
+	const struct member *m = seg_member(t, n);
+
+	if (n == t->self || atomic32_load(&m->state) != MEMBER_ACTIVE)
+		return 0;
+	return atomic64_load(&m->passive);
+}
+
+u64 member_others_passive(const struct memcg_tree *t, struct memcg_id id)
+{
+	u32 high = seg_high(t, SEG_MEMBERS, NR_MEMBERS);
+	u64 sum = 0, bytes;
+
+	for (u32 n = 0; n < high && high > 1; n++) {
+		struct memcg_id home = { seg_member(t, n)->info.home };
+
+		bytes = passive_bytes(t, n);
+		if (bytes && memcg_is_descendant(t, home, id))
+			sum += bytes + PASSIVE_OWN;
+	}
+	return sum;
+}
+
+/* Under the lock it is still that member, and nobody reaps it. */
+static void charge_passive(struct memcg_tree *t, u32 n, u64 boot_ns, u64 pages)
+{
+	const struct member *m = seg_member(t, n);
+	struct objcg *c;
+
+	if (segment_lock(t))
+		return;
+	c = objcg_at(t, objcg_find(t, m->info.home, n));
+	if (c && m->boot_ns == boot_ns && passive_bytes(t, n))
+		objcg_set_overhead(t, c, MEMCG_STAT_UNMANAGED, pages);
+	segment_unlock(t);
+}
+
+void member_count_passive(struct memcg_tree *t)
+{
+	struct atomic64 *next = &seg_head(t)->count_next_ns;
+	u32 high = seg_high(t, SEG_MEMBERS, NR_MEMBERS);
+	u64 now = os_now_ns(), old = atomic64_load(next);
+
+	if (is_alone(t) || old > now || !atomic64_cas(next, old, now + COUNT_NS))
+		return;
+	for (u32 n = 0; n < high; n++) {
+		const struct member *m = seg_member(t, n);
+		u64 boot_ns = m->boot_ns, bytes, others;
+
+		if (!passive_bytes(t, n))
+			continue;
+		bytes = os_process_anon(m->info.pid, &others);
+		charge_passive(t, n, boot_ns, (bytes - others) >> PAGE_SHIFT);
+	}
+	/* At most 1 % of the time. */
+	atomic64_store(next, os_now_ns() + max_of(COUNT_NS, 100 * (os_now_ns() - now)));
 }
 
 u64 member_stat(const struct memcg_tree *t, enum memcg_stat item)

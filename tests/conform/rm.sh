@@ -87,8 +87,11 @@ two=$pid
 verdict 'both have memory' $?
 refused "/all/web is in use by process $one: end it first" all/web
 refused "/all/web is in use by process $one: " -r all/web
+refused "/all/batch is in use by process $two: " all/batch
 refused "/all/batch is in use by process $two: " -r all/batch
-refused "/all/web/$one is in use by process $one: " "all/web/$one"
+refused "/all is in use by processes ($one, $two|$two, $one): " -r all
+"$quire" run --tree t --group all/web/below --max 64M true
+refused "/all/web/below is in use by process $one: " all/web/below
 refused "quire/t is in use by processes ($one, $two|$two, $one): end them"
 [ -e "$tree" ]
 verdict 'the tree is there' $?
@@ -97,13 +100,16 @@ verdict 'the tree is there' $?
 before=$(charged)
 kill -KILL "$two"
 wait "$two" 2>/dev/null
-refused "/all/batch has 2 groups below it: .* with -r" all/batch
+refused '/all/batch has 1 group below it: .* with -r' all/batch
 [ "$(charged)" -lt $((before * 3 / 4)) ]
 verdict 'what it had charged is given back' $?
 refused "/all/web is in use by process $one: " all/web
-removed "all/batch/night/$two"
+"$quire" run --tree t --group all/batch/day --max 64M true
+refused '/all/batch has 2 groups below it: .* with -r' all/batch
+removed all/batch/night
 removed -r all/batch
 refused 'there is no group /all/batch in' all/batch
+refused 'there is no group /all/batch/day in' all/batch/day
 refused "quire/t is in use by process $one: end it"
 
 # Several at once: the others go all the same.
@@ -116,7 +122,9 @@ removed /many/
 # ---- the other one ends ----------------------------------------------------------------
 kill -TERM "$one"
 wait "$one" 2>/dev/null
-removed -r all/web
+refused '/all/web has 1 group below it: .* with -r' all/web
+removed all/web/below
+removed all/web
 [ "$(charged)" = 0 ]
 verdict 'nothing is charged' $?
 removed /all

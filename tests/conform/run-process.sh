@@ -182,9 +182,10 @@ print("ok")
 PYTHON
 is 'waiting: terminal signals and job control' "$(timeout 60 python3 "$tmp/jobs.py" "$quire" "$tmp" 2>&1)" ok
 
-# ---- many processes -----------------------------------------------------------------
+# ---- many processes, one group ------------------------------------------------------
+# Together they have about 75 MiB of their own.
 many() { # REPORT OPTION
-	timeout 100 "$quire" run --max 64M "$2" --stats-file "$1" -- bash -c '
+	timeout 100 "$quire" run --max 512M "$2" --stats-file "$1" -- bash -c '
 		for i in $(seq 80); do sleep 20 & done
 		sleep 4; kill $(jobs -p); wait; echo done' 2>"$tmp/err"
 }
@@ -193,8 +194,9 @@ is 'and say nothing' "$(cat "$tmp/err")" ''
 python3 - "$tmp/many.json" <<'PYTHON'
 import json, sys
 report = json.load(open(sys.argv[1]))
-assert 81 <= len(report["processes"]) <= 90, len(report["processes"])
-assert report["processes_not_counted"] == 0, report["processes_not_counted"]
+shown, others = len(report["processes"]), report["processes_not_counted"]
+# bash, its 80 forks, which go on as sleep, seq, sleep
+assert 83 <= shown <= 90 and others == 0, (shown, others)
 PYTHON
 verdict 'the report has all of them' $?
 

@@ -9,6 +9,7 @@
 
 #include "base/os.h"
 #include "fixture.h"
+#include "memcg/member.h"
 #include "memcg/internal.h"
 
 static struct memcg_tree *tree[2];

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_together.c - members that share limits: those that do not page, who is largest.
+ */
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "fixture.h"
+#include "memcg/internal.h"
+
+static struct memcg_tree *tree[3];
+static struct memcg_id group[3]; /* a, a/b, c: the homes */
+static struct objcg_id handle[3];
+
+static int together_init(struct meta *meta)
+{
+	static const char *const path[] = { "a", "a/b", "c" };
+	int fd = os_memfd_create("quire-test", 1);
+
+	ASSERT_OK(fd);
+	for (u32 n = 0; n < 3; n++) {
+		ASSERT_EQ(memcg_tree_attach(meta, fd, MEMCG_ATTACH_MORE, &tree[n]), 0);
+		group[n] = group_make(tree[n], path[n]);
+		ASSERT_EQ(member_set_home(tree[n], group[n]), 0);
+		handle[n] = handle_of(tree[n], group[n]);
+	}
+	return fd;
+}
+
+static void together_exit(struct meta *meta, int fd)
+{
+	memcg_check(tree[0]);
+	for (u32 n = 0; n < 3; n++)
+		memcg_tree_close(tree[n]);
+	os_close(fd);
+	ASSERT_EQ(stat_read(&meta->bytes), 0);
+}
+
+/* Each has a MiB besides what it says; those that page, and others' groups, do not count. */
+TEST(what_others_may_fill)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+
+	ASSERT_EQ(member_others_passive(tree[0], MEMCG_ROOT), 0);
+	member_set_passive(tree[0], 7 * MIB);
+	member_set_passive(tree[1], 10 * MIB);
+	member_set_passive(tree[2], 1);
+	ASSERT_EQ(member_others_passive(tree[0], MEMCG_ROOT), 12 * MIB + 1);
+	ASSERT_EQ(member_others_passive(tree[0], group[0]), 11 * MIB);
+	ASSERT_EQ(member_others_passive(tree[2], group[0]), 19 * MIB);
+	ASSERT_EQ(member_others_passive(tree[2], group[2]), 0);
+	member_set_passive(tree[1], 0);
+	ASSERT_EQ(member_others_passive(tree[0], group[0]), 0);
+	together_exit(&meta, fd);
+}
+
+static u64 own_pages(void)
+{
+	u64 others, all = os_process_anon(os_getpid(), &others);
+
+	return (all - others) >> PAGE_SHIFT;
+}
+
+/* All members are this process: each that does not page has what we have. */
+TEST(one_counts_all)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+	u64 now = own_pages(), seen;
+
+	member_set_passive(tree[1], 10 * MIB);
+	member_count_passive(tree[0]);
+	seen = mem_of(tree[2], group[1]);
+	ASSERT_TRUE(seen > now / 2 && seen < now * 2 && seen > 20);
+	ASSERT_EQ(mem_of(tree[2], MEMCG_ROOT), seen);
+	ASSERT_EQ(memcg_stat_read(tree[2], group[1], MEMCG_STAT_UNMANAGED), seen);
+	/* Somebody has just counted. */
+	member_set_passive(tree[2], 1);
+	member_count_passive(tree[0]);
+	ASSERT_EQ(mem_of(tree[2], group[2]), 0);
+	os_sleep_ns(150 * NSEC_PER_MSEC);
+	member_count_passive(tree[1]);
+	ASSERT_TRUE(mem_of(tree[2], group[2]) > 20);
+	/* It begins to page, and counts itself. */
+	member_set_passive(tree[1], 0);
+	memcg_set_overhead(tree[1], handle[1], MEMCG_STAT_UNMANAGED, 5);
+	os_sleep_ns(150 * NSEC_PER_MSEC);
+	member_count_passive(tree[0]);
+	ASSERT_EQ(mem_of(tree[2], group[0]), 5);
+	memcg_set_overhead(tree[1], handle[1], MEMCG_STAT_UNMANAGED, 0);
+	together_exit(&meta, fd);
+}
+
+/* A child of copy-on-write has half of what it shares; it is given back when it ends. */
+TEST(counted_by_its_part)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta), to[2];
+	size_t len = 64 * MIB;
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	u64 seen;
+	pid_t pid;
+
+	ASSERT_TRUE(p != MAP_FAILED);
+	ASSERT_EQ(pipe(to), 0);
+	pid = fork();
+	if (!pid) {
+		struct memcg_tree *t;
+
+		if (memcg_tree_attach(&meta, fd, MEMCG_ATTACH_NEW_IMAGE, &t) ||
+		    member_set_home(t, group[2]) || !handle_of(t, group[2]).v)
+			_exit(1);
+		member_set_passive(t, len);
+		(void)!write(to[1], "", 1);
+		for (;;)
+			pause();
+	}
+	ASSERT_EQ(read(to[0], p, 1), 1);
+	member_count_passive(tree[0]);
+	seen = mem_of(tree[0], group[2]);
+	ASSERT_TRUE(seen > len / 2 / PAGE_SIZE && seen < len / PAGE_SIZE * 3 / 4);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+	ASSERT_TRUE(member_reap(tree[0]));
+	ASSERT_EQ(mem_of(tree[0], group[2]), 0);
+	munmap(p, len);
+	together_exit(&meta, fd);
+}
+
+TEST(largest)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+
+	ASSERT_NULL(member_largest(tree[0], MEMCG_ROOT));
+	memcg_charge_force(tree[0], handle[0], 5);
+	memcg_charge_force(tree[1], handle[1], 7);
+	ASSERT_EQ(memcg_swap_try_charge(tree[2], handle[2], 30), 0);
+	ASSERT_TRUE(member_largest(tree[0], MEMCG_ROOT) == member_info(tree[0], 2));
+	ASSERT_TRUE(member_largest(tree[0], group[0]) == member_info(tree[0], 1));
+	/* That one is being ended. */
+	fmt_str(member_self(tree[1])->last_words, 20, "killed");
+	ASSERT_TRUE(member_largest(tree[0], group[0]) == member_info(tree[0], 0));
+	memcg_uncharge(tree[0], NULL, handle[0], 5);
+	memcg_uncharge(tree[1], NULL, handle[1], 7);
+	memcg_swap_uncharge(tree[2], handle[2], 30);
+	together_exit(&meta, fd);
+}
+
+TEST(one_chooses)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+
+	ASSERT_TRUE(member_oom_begin(tree[0]));
+	ASSERT_FALSE(member_oom_begin(tree[1]));
+	member_oom_end(tree[0]);
+	ASSERT_TRUE(member_oom_begin(tree[1]));
+	/* Killed at it. */
+	atomic64_store(&seg_head(tree[0])->oom_until_ns, os_now_ns() - 1);
+	ASSERT_TRUE(member_oom_begin(tree[2]));
+	together_exit(&meta, fd);
+}
+
+TEST(room_for_a_child)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+	struct atomic32 *high = &seg_head(tree[0])->area[SEG_MEMBERS].nr_high;
+	u32 before = atomic32_load(high);
+
+	ASSERT_TRUE(memcg_tree_fork_room(tree[0]));
+	/* One after the last has ended: there is room again. */
+	ASSERT_TRUE(segment_commit(tree[0], SEG_MEMBERS, NR_MEMBERS));
+	for (u32 n = before; n < NR_MEMBERS; n++)
+		atomic32_store(&seg_member(tree[0], n)->state, MEMBER_ACTIVE);
+	atomic32_store(high, NR_MEMBERS);
+	ASSERT_FALSE(memcg_tree_fork_room(tree[0]));
+	atomic32_store(&seg_member(tree[0], 99)->state, MEMBER_GONE);
+	ASSERT_TRUE(memcg_tree_fork_room(tree[0]));
+	for (u32 n = before; n < NR_MEMBERS; n++)
+		atomic32_store(&seg_member(tree[0], n)->state, MEMBER_FREE);
+	atomic32_store(high, before);
+	together_exit(&meta, fd);
+}
