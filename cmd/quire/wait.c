@@ -6,9 +6,11 @@
  * shell treat both alike.  What the terminal sends (Ctrl-C, Ctrl-Z, a changed
  * window) reaches the program by itself; what somebody sends to this process
  * alone is passed on.  When the program stops, so does this process, and the
- * shell sees a stopped job.  The terminal's own state is never touched.
+ * shell sees a stopped job; not where no shell is waiting and it was SIGSTOP.
+ * The terminal's own state is never touched.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +43,20 @@ static void block_signals(sigset_t *ret_set, sigset_t *ret_old)
 	for (size_t i = 0; i < COUNT_OF(own); i++)
 		sigdelset(ret_set, own[i]);
 	sigprocmask(SIG_BLOCK, ret_set, ret_old);
+}
+
+/*
+ * Stopped by somebody's SIGSTOP to the program alone, in no shell's foreground: he
+ * will continue it alone as well, and nobody us.
+ */
+static bool is_by_hand(int sig)
+{
+	int tty = sig == SIGSTOP ? open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC) : -1;
+	bool front = tty >= 0 && tcgetpgrp(tty) == getpgrp();
+
+	if (tty >= 0)
+		close(tty);
+	return sig == SIGSTOP && !front;
 }
 
 /*
@@ -89,7 +105,8 @@ static bool collect(pid_t child, int *ret_status, struct rusage *ret_usage)
 			*ret_status = status;
 			return true;
 		}
-		stop_with(child);
+		if (!is_by_hand(WSTOPSIG(status)))
+			stop_with(child);
 	}
 	return pid < 0 && errno == ECHILD;
 }
