@@ -20,7 +20,8 @@
  *            that name the same object (the same range, group or heap), one of
  *            which removes it, are for the caller to order.
  *  Signals   functions may not be called from a signal handler, except the ones
- *            marked "signal safe".  Signals are never blocked or delayed; a
+ *            marked "signal safe".  A signal that arrives during a call waits
+ *            for its end, as in a system call that cannot be interrupted.  A
  *            handler may touch managed memory.  No function is a cancellation
  *            point.
  *  Fork      a child made by fork(2) has a copy of everything: its own groups,

@@ -222,17 +222,31 @@ int os_kill(int pid, int sig)
 	return (int)os_syscall(SYS_kill, pid, sig, 0);
 }
 
-/* All of them, also the two that glibc keeps for itself. */
-int os_sigprocmask_all(u64 *ret_old)
+static int block_signals(u64 mask, u64 *ret_old)
 {
-	u64 all = ~0ull, old = 0;
-	long res = os_syscall6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old,
+	u64 old = 0;
+	long res = os_syscall6(SYS_rt_sigprocmask, SIG_BLOCK, (long)&mask, (long)&old,
 			       KERNEL_SIGSET_SIZE, 0, 0);
 
 	if (res < 0)
 		return (int)res;
 	*ret_old = old;
 	return 0;
+}
+
+/* All of them, also the two that glibc keeps for itself. */
+int os_sigprocmask_all(u64 *ret_old)
+{
+	return block_signals(~0ull, ret_old);
+}
+
+#define SIGNAL_BIT(sig) (1ull << ((sig)-1))
+
+int os_sigprocmask_async(u64 *ret_old)
+{
+	return block_signals(~(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) |
+			       SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGSYS)),
+			     ret_old);
 }
 
 int os_sigprocmask_set(const u64 *mask)

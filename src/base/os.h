@@ -92,6 +92,8 @@ u64 os_process_image(int pid);
 u64 os_process_anon(int pid, u64 *ret_others);
 u64 os_statm_anon(const char *text, long len); /* the bytes by what /proc/PID/statm says */
 int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
+/* Block what may arrive at any moment, not what an instruction of this thread raises. */
+int os_sigprocmask_async(u64 *ret_old);
 int os_sigprocmask_set(const u64 *mask);
 int os_sched_yield(void);
 _Noreturn void os_exit_group(int status);

@@ -88,6 +88,7 @@ struct request {
 	char name[MEMCG_NAME_MAX * 2];
 	char *text; /* REQUEST_TEXT bytes of engine memory */
 	u64 text_len;
+	u64 signal_mask; /* of the caller, when it is done */
 };
 
 /* An eventfd that wants to hear of events. */

@@ -8,9 +8,10 @@
  *
  *   FREE -> CLAIMED -> POSTED (caller) -> DONE (request thread) -> FREE (caller)
  *
- * A caller that never comes back (longjmp out of a signal handler) leaks one of
- * NR_REQUESTS slots.  Between freeze and thaw (fork) only the forking thread's
- * requests are served.
+ * A caller that never came back (longjmp out of a signal handler, pthread_cancel)
+ * would leak one of NR_REQUESTS slots: signals wait, as they do in the kernel's
+ * mmap(2).  Between freeze and thaw (fork) only the forking thread's requests are
+ * served.
  */
 #include <errno.h>
 #include <string.h>
@@ -29,7 +30,9 @@ struct request *request_get(struct engine *e, enum request_op op)
 	/* The last slot is for the thread that has frozen the others: those may hold
 	 * all the rest until it has thawed them. */
 	u32 nr = is_fork_op(op) ? NR_REQUESTS : NR_REQUESTS - 1;
+	u64 mask = 0;
 
+	os_sigprocmask_async(&mask);
 	for (;;) {
 		for (u32 i = 0; i < nr; i++) {
 			struct request *rq = &e->request[i];
@@ -42,6 +45,7 @@ struct request *request_get(struct engine *e, enum request_op op)
 			rq->text = e->request_text + (size_t)i * REQUEST_TEXT;
 			rq->text_len = 0;
 			rq->value = 0;
+			rq->signal_mask = mask;
 			return rq;
 		}
 		os_sched_yield();
@@ -59,7 +63,10 @@ s64 request_run(struct engine *e, struct request *rq)
 
 void request_put(struct request *rq)
 {
+	u64 mask = rq->signal_mask;
+
 	atomic32_store(&rq->state, REQUEST_FREE);
+	os_sigprocmask_set(&mask);
 }
 
 s64 request_call(struct engine *e, enum request_op op, const u64 *arg, u32 nr_args, u64 *ret_value)

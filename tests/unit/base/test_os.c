@@ -87,6 +87,13 @@ TEST(signal_mask)
 	ASSERT_OK(os_sigprocmask_all(&all));
 	ASSERT_EQ(all, before);
 	ASSERT_OK(os_sigprocmask_set(&before));
+	/* What comes from outside, in addition; a fault of its own a thread still gets. */
+	ASSERT_OK(os_sigprocmask_async(&all));
+	ASSERT_EQ(all, before);
+	ASSERT_OK(os_sigprocmask_async(&all));
+	ASSERT_TRUE(all & 1ull << (SIGALRM - 1) && all & 1ull << (SIGTERM - 1));
+	ASSERT_TRUE(!(all & 1ull << (SIGSEGV - 1)) && !(all & 1ull << (SIGBUS - 1)));
+	ASSERT_OK(os_sigprocmask_set(&before));
 }
 
 static u64 now_by_system_call(void)
