@@ -10,6 +10,9 @@
  * before it runs any handler.  A FILE of fopen() lies in malloc's memory and may be
  * paged out; between the two gates its page is brought in by a read through the
  * kernel, which also survives a list that changes under us.
+ *
+ * From the first lock to the last no signal comes in: a handler that jumped away, or
+ * that waited for what is locked, would leave the process so.
  */
 #include "preload.h"
 
@@ -53,28 +56,41 @@ static void touch_files(void *ctx)
 	}
 }
 
+/* Signal mask of the forking thread; its own while it holds the engine. */
+static u64 fork_mask;
+
 static void prepare(void)
 {
+	u64 mask = 0;
+
 	if (!preload.e)
 		return;
+	os_sigprocmask_async(&mask);
 	malloc_fork_prepare();
 	engine_fork_prepare(preload.e);
+	fork_mask = mask;
 }
 
 static void parent(void)
 {
+	u64 mask = fork_mask;
+
 	if (!preload.e)
 		return;
 	engine_fork_parent(preload.e);
 	malloc_fork_parent();
+	os_sigprocmask_set(&mask);
 }
 
 static void child(void)
 {
+	u64 mask = fork_mask;
+
 	if (!preload.e)
 		return;
 	engine_fork_child(preload.e);
 	malloc_fork_child();
+	os_sigprocmask_set(&mask);
 }
 
 static pid_t (*libc_fork)(void);

@@ -140,14 +140,16 @@ static void manage_grown(u64 at, size_t len)
 {
 	struct os_mapping m;
 	int maps, err;
+	u64 mask = 0;
 
 	if (!preload.ready || !preload.manage_mmap || atomic32_peek(&fork_advised))
 		return;
+	os_sigprocmask_async(&mask);
 	maps = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
-	if (maps < 0)
-		return;
-	err = os_next_mapping(maps, at, &m);
-	os_close(maps);
+	err = maps < 0 ? maps : os_next_mapping(maps, at, &m);
+	if (maps >= 0)
+		os_close(maps);
+	os_sigprocmask_set(&mask);
 	if (err || m.start > at || m.end < at + len || m.shared || m.inode || (m.prot & PROT_EXEC))
 		return;
 	/* EBUSY: the program's own userfaultfd has it. */

@@ -34,6 +34,7 @@ static struct {
 	struct atomic32 handlers; /* pthread_atfork(3) was done */
 	struct quire *first;
 	bool with_heaps; /* of the fork under way: the allocator was prepared */
+	u64 signal_mask; /* of the fork under way: of the forking thread, whose signals wait */
 } open_trees;
 
 static void trees_lock(void)
@@ -51,13 +52,16 @@ static void trees_unlock(void)
 static void fork_prepare(void)
 {
 	bool with_heaps = false;
+	u64 mask = 0;
 
+	os_sigprocmask_async(&mask);
 	for (struct quire *q = open_trees.first; q; q = q->next)
 		with_heaps |= atomic64_load(&q->heaps) != 0;
 	if (with_heaps)
 		heaps_fork_prepare();
 	trees_lock();
 	open_trees.with_heaps = with_heaps;
+	open_trees.signal_mask = mask;
 	for (struct quire *q = open_trees.first; q; q = q->next)
 		if (!q->host)
 			engine_fork_prepare(q->e);
@@ -66,6 +70,7 @@ static void fork_prepare(void)
 static void fork_parent(void)
 {
 	bool with_heaps = open_trees.with_heaps;
+	u64 mask = open_trees.signal_mask;
 
 	for (struct quire *q = open_trees.first; q; q = q->next)
 		if (!q->host)
@@ -73,10 +78,13 @@ static void fork_parent(void)
 	trees_unlock();
 	if (with_heaps)
 		heaps_fork_parent();
+	os_sigprocmask_set(&mask);
 }
 
 static void fork_child(void)
 {
+	u64 mask = open_trees.signal_mask;
+
 	for (struct quire *q = open_trees.first; q; q = q->next)
 		if (!q->host)
 			engine_fork_child(q->e);
@@ -87,6 +95,7 @@ static void fork_child(void)
 		heaps_forget_threads(q);
 		event_fork_child(q);
 	}
+	os_sigprocmask_set(&mask);
 }
 
 /* Handlers stay for good: they do nothing while no tree is open. */

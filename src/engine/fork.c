@@ -252,6 +252,7 @@ int engine_fork_check(struct engine *e)
 	struct rlimit64 old;
 	struct store *store;
 	bool stretched, can;
+	u64 mask = 0;
 
 	if (!memcg_tree_fork_room(e->tree))
 		return -EAGAIN;
@@ -264,10 +265,13 @@ int engine_fork_check(struct engine *e)
 	/* Without one a child finds all it needs by itself. */
 	if (!store)
 		return 0;
+	/* A handler that jumped away would leave the limit and the numbers as they are. */
+	os_sigprocmask_async(&mask);
 	stretched = stretch_fd_limit(&old);
 	can = has_fds(min_of(2 + 1 + store_fork_fds(store), (u32)(2 + NR_PASSED)));
 	if (stretched)
 		restore_fd_limit(&old);
+	os_sigprocmask_set(&mask);
 	return can ? 0 : -EAGAIN;
 }
 
