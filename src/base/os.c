@@ -98,6 +98,9 @@ int os_mmap_anon(size_t len, int prot, bool reserve_only, void **ret_addr)
 	res = map_memory(NULL, len, prot, flags, -1, 0);
 	if (res < 0)
 		return (int)res;
+	/* Nothing to see for who dumps core, and gcore(1) would write it all the same. */
+	if (prot == PROT_NONE)
+		(void)os_syscall(SYS_madvise, res, len, MADV_DONTDUMP);
 	*ret_addr = (void *)res;
 	return 0;
 }
@@ -137,6 +140,15 @@ int os_mprotect(void *addr, size_t len, int prot)
 	if (err)
 		return err;
 	return (int)os_syscall(SYS_mprotect, addr, len, prot);
+}
+
+int os_commit(void *addr, size_t len)
+{
+	int err = os_mprotect(addr, len, PROT_READ | PROT_WRITE);
+
+	if (!err)
+		(void)os_syscall(SYS_madvise, addr, len, MADV_DODUMP);
+	return err;
 }
 
 int os_madvise(void *addr, size_t len, int advice)

@@ -26,6 +26,8 @@ long os_mmap(void *addr, size_t len, int prot, int flags, int fd, s64 off);
 int os_munmap(void *addr, size_t len);
 long os_mremap(void *old, size_t old_len, size_t new_len, int flags, void *new_addr);
 int os_mprotect(void *addr, size_t len, int prot);
+/* Part of what os_mmap_anon() reserved with PROT_NONE is to be used. */
+int QUIRE_MUST_CHECK os_commit(void *addr, size_t len);
 int os_madvise(void *addr, size_t len, int advice);
 /* Name a mapping in /proc/PID/maps ("quire: pool"); failure is harmless. */
 void os_name_mapping(void *addr, size_t len, const char *name);

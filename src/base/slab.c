@@ -113,7 +113,7 @@ static int commit(struct xtable *t, u32 nr)
 		return -ENOMEM;
 	old = committed_bytes(t, t->nr_ready);
 	new = committed_bytes(t, (u32)wanted);
-	err = os_mprotect(t->base + old, new - old, PROT_READ | PROT_WRITE);
+	err = os_commit(t->base + old, new - old);
 	if (err)
 		return -ENOMEM;
 	t->nr_ready = (u32)min_of(new / t->elem_size, (u64)t->nr_max + 1);

@@ -54,7 +54,7 @@ static int make_memory(const struct segment *s, u64 from, u64 to)
 	int ret;
 
 	if (!s->shared)
-		return os_mprotect(s->base + from, to - from, PROT_READ | PROT_WRITE);
+		return os_commit(s->base + from, to - from);
 	ret = os_madvise(s->base + from, to - from, MADV_POPULATE_WRITE);
 	/* Linux before 5.14 makes it when it is touched, if it can. */
 	return ret == -EINVAL ? 0 : ret;
@@ -249,6 +249,8 @@ static int segment_map(struct segment *s, int fd)
 		if (ret < 0)
 			return (int)ret;
 		s->base = (char *)ret;
+		/* Who dumps core would fill every hole of the file by looking at it. */
+		(void)os_madvise(s->base, SEG_BYTES, MADV_DONTDUMP);
 		return 0;
 	}
 	ret = os_mmap_anon(SEG_BYTES, PROT_NONE, true, &base);

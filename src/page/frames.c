@@ -38,6 +38,8 @@ int frames_init(struct frames *f, struct meta *meta, struct pager *pager, u32 nr
 	f->base = base;
 	f->bitmap[0] = 1; /* frame 0 means "none" in struct page */
 	os_name_mapping(base, (size_t)f->nr_frames << PAGE_SHIFT, "quire: frames");
+	/* In a core file they would be nobody's pages, and a GiB of holes. */
+	(void)os_madvise(base, (size_t)f->nr_frames << PAGE_SHIFT, MADV_DONTDUMP);
 	err = frames_register(f);
 	if (err)
 		goto unmap;

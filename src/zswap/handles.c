@@ -45,8 +45,7 @@ static u32 grow_locked(struct handles *t, struct meta *meta)
 	if (t->nr_high >= t->nr_max)
 		return 0;
 	if (t->nr_high >= t->nr_ready) {
-		if (os_mprotect((char *)t->at + (size_t)t->nr_ready * sizeof(u32), HANDLE_STEP,
-				PROT_READ | PROT_WRITE))
+		if (os_commit((char *)t->at + (size_t)t->nr_ready * sizeof(u32), HANDLE_STEP))
 			return 0;
 		t->nr_ready += HANDLE_STEP / sizeof(u32);
 		stat_add(&meta->bytes, HANDLE_STEP);

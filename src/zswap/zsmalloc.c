@@ -269,8 +269,7 @@ static int grow_to(struct zspool *pool, u32 block)
 
 	mutex_lock(&pool->grow_lock);
 	while (!err && block >= pool->nr_ready) {
-		err = os_mprotect(pool->base + (size_t)pool->nr_ready * BLOCK_SIZE, BLOCK_STEP,
-				  PROT_READ | PROT_WRITE);
+		err = os_commit(pool->base + (size_t)pool->nr_ready * BLOCK_SIZE, BLOCK_STEP);
 		if (!err)
 			pool->nr_ready += BLOCK_STEP / BLOCK_SIZE;
 	}
