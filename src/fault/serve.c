@@ -493,7 +493,8 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m)
 }
 
 /* What an idle thread has bought ahead may be all that is left of the limit: faults
- * on other threads would wait for it, and reclaim could not help. */
+ * on other threads would wait for it, and reclaim could not help.  And a group that
+ * is empty should say so. */
 static void give_up_stock(struct fault_thread *ft)
 {
 	if (!ft->task.stock.nr_pages)
@@ -594,11 +595,11 @@ void fault_thread_main(struct thread *self)
 		int n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, spin_ns,
 					   others ? spin_ns : NSEC_PER_SEC);
 
-		if (!n && others) {
+		if (!n)
 			give_up_stock(ft);
+		if (!n && others)
 			n = pager->ops->faults(pager, ft->queue, msgs, FAULT_BATCH, 0,
 					       NSEC_PER_SEC);
-		}
 		if (n > 0)
 			n = serve_forkers(ft, msgs, n);
 		if (n <= 0 || !enter_for(ft, msgs, n))
