@@ -2,8 +2,8 @@
 /*
  * proc_thread.c - threads and signals of a program that is paged.
  *
- *   faults      32 threads on the same pages and on pages of their own
- *   short       4,000 threads that live for one allocation
+ *   faults      64 threads on the same pages and on pages of their own
+ *   short       10,000 threads that live for one allocation, without growth
  *   cancel      threads cancelled while they wait for a page
  *   handlers    SIGSEGV and SIGBUS of the program's own doing reach it, si_addr intact
  *   altstack    handlers that touch paged-out memory, on a paged-out stack
@@ -25,6 +25,10 @@
 #include "proc.h"
 
 #define POOL_MIB 20
+#define MANY_THREADS 64
+/* More memory and mappings than this is growth. */
+#define GROWTH_MAX (8ul << 20)
+#define GROWTH_MAPS 40
 
 static struct pool pool;
 static atomic_bool stop;
@@ -41,7 +45,7 @@ static void start(pthread_t *t, void *(*fn)(void *), void *arg, const pthread_at
 
 static void *same_and_own(void *arg)
 {
-	size_t me = (size_t)arg, share = pool.nr_pages / 32;
+	size_t me = (size_t)arg, share = pool.nr_pages / MANY_THREADS;
 
 	for (int round = 0; round < 3; round++) {
 		pool_check(&pool, 0, pool.nr_pages, 16);
@@ -55,11 +59,11 @@ static void *same_and_own(void *arg)
 
 static void faults(void)
 {
-	pthread_t t[32];
+	pthread_t t[MANY_THREADS];
 
-	for (size_t i = 0; i < 32; i++)
+	for (size_t i = 0; i < MANY_THREADS; i++)
 		start(&t[i], same_and_own, (void *)i, NULL);
-	for (int i = 0; i < 32; i++)
+	for (int i = 0; i < MANY_THREADS; i++)
 		pthread_join(t[i], NULL);
 	pool_check(&pool, 0, pool.nr_pages, 1);
 }
@@ -78,11 +82,38 @@ static void *one_block(void *arg)
 	return NULL;
 }
 
+struct footprint {
+	unsigned long resident, maps;
+};
+
+static struct footprint footprint(void)
+{
+	struct footprint now = { 0, 0 };
+	FILE *f = fopen("/proc/self/statm", "r");
+	int c;
+
+	if (!f || fscanf(f, "%*u %lu", &now.resident) != 1)
+		die("/proc/self/statm");
+	fclose(f);
+	f = fopen("/proc/self/maps", "r");
+	while (f && (c = getc(f)) != EOF)
+		now.maps += c == '\n';
+	if (f)
+		fclose(f);
+	now.resident *= PAGE;
+	return now;
+}
+
 static void short_lived(void)
 {
-	for (size_t n = 0; n < 4000; n += 8) {
+	struct footprint before = { 0, 0 }, after;
+
+	for (size_t n = 0; n < 10000; n += 8) {
 		pthread_t t[8];
 		void *p;
+
+		if (n == 1000)
+			before = footprint();
 
 		for (size_t i = 0; i < 8; i++)
 			start(&t[i], one_block, (void *)(n + i), NULL);
@@ -91,6 +122,10 @@ static void short_lived(void)
 			free(p);
 		}
 	}
+	after = footprint();
+	if (after.resident > before.resident + GROWTH_MAX || after.maps > before.maps + GROWTH_MAPS)
+		die("9,000 threads: %lu to %lu bytes resident, %lu to %lu mappings",
+		    before.resident, after.resident, before.maps, after.maps);
 }
 
 static void *until_cancelled(void *arg)
