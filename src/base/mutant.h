@@ -34,6 +34,7 @@
 	X(assign_does_not_wait) /* pages move while a fault may charge the old group */            \
 	X(waiting_keeps_id) /* a fault queued for a removed group stays queued for its id */       \
 	X(release_does_not_wait) /* a removed id is reused while somebody may hold it */           \
+	X(give_up_unasked) /* reap() closes the record of a child that arrives just now */         \
 	X(leave_keeps_dying) /* removed groups wait for a member that is gone */                   \
 	X(drop_leaves_no_note) /* slot_drop() leaves nothing for a busy party */                   \
 	X(take_ignores_owner) /* a fault moves the frame that pageout reads */                     \

@@ -227,7 +227,7 @@ int memcg_tree_fork_child(struct memcg_tree *t)
 	m = seg_member(t, t->fork_member);
 	/* Else we were given up before we ran, and the record may be another's. */
 	if (m->boot_ns != t->fork_boot_ns ||
-	    !atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_ARRIVING))
+	    !atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_ARRIVING + (u32)os_getpid()))
 		return -ESRCH;
 	m->boot_ns = now;
 	m->info.start_ns = os_now_ns();

@@ -82,8 +82,8 @@ enum member_state {
 	MEMBER_FREE,
 	MEMBER_ACTIVE,
 	MEMBER_FORKING, /* made by its parent, whose pid it has; its child is not there yet */
-	MEMBER_ARRIVING, /* it is there, and its totals are being written */
 	MEMBER_GONE,
+	MEMBER_ARRIVING, /* and more: the child of this pid is there, its totals are being written */
 };
 
 struct member {

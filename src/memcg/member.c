@@ -37,7 +37,7 @@ static bool member_active(const struct member *m)
 {
 	u32 state = atomic32_load(&m->state);
 
-	return state == MEMBER_ACTIVE || state == MEMBER_FORKING || state == MEMBER_ARRIVING;
+	return state == MEMBER_ACTIVE || state == MEMBER_FORKING || state >= MEMBER_ARRIVING;
 }
 
 static u32 nr_members(const struct memcg_tree *t)
@@ -75,23 +75,27 @@ bool memcg_tree_fork_room(const struct memcg_tree *t)
 	return high < NR_MEMBERS;
 }
 
-/* Not there yet, and not given up: whose pid it has does not matter. */
-static bool is_being_forked(const struct member *m)
+/* It should have been there long ago: it does not come any more, or comes just now. */
+static bool give_up(struct member *m)
 {
-	return atomic32_load(&m->state) != MEMBER_ACTIVE && os_boot_ns() < m->boot_ns + FORK_NS;
+	return os_boot_ns() >= m->boot_ns + FORK_NS &&
+	       (MUTANT(give_up_unasked) || atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_GONE));
 }
 
-/* It should have been there long ago. */
-static bool is_lost(const struct member *m)
+/* Its process.  That of a child that arrives is in the same word as that it does: it
+ * may write nothing to a record that is perhaps another's. */
+static int pid_of(const struct member *m)
 {
-	return atomic32_load(&m->state) != MEMBER_ACTIVE && !is_being_forked(m);
+	u32 state = atomic32_load(&m->state);
+
+	return state >= MEMBER_ARRIVING ? (int)(state - MEMBER_ARRIVING) : m->info.pid;
 }
 
 /* Is there no process of that number?  One system call; a zombie counts as alive, and so
  * does whoever has the number now. */
 static bool is_away(const struct member *m)
 {
-	return is_lost(m) || (os_kill(m->info.pid, 0) == -ESRCH && !is_being_forked(m));
+	return os_kill(pid_of(m), 0) == -ESRCH;
 }
 
 /* Its process is another program now, one that has not joined. */
@@ -104,11 +108,13 @@ static bool is_replaced(const struct member *m)
 
 static bool is_dead(const struct member *m)
 {
-	if (is_lost(m))
-		return true;
-	if (is_being_forked(m) || m->info.pid == os_getpid())
+	int pid = pid_of(m);
+
+	if (atomic32_load(&m->state) >= MEMBER_ARRIVING)
+		return !os_process_alive(pid, os_boot_ns());
+	if (pid == os_getpid())
 		return false;
-	return !os_process_alive(m->info.pid, m->boot_ns) || is_replaced(m);
+	return !os_process_alive(pid, m->boot_ns) || is_replaced(m);
 }
 
 bool member_was_replaced(const struct memcg_tree *t, int pid)
@@ -138,7 +144,11 @@ static bool reap(struct memcg_tree *t, bool (*gone)(const struct member *m))
 	if (!t->seg->shared)
 		return false;
 	for (u32 n = 0; n < high; n++) {
-		if (!member_active(seg_member(t, n)) || !gone(seg_member(t, n)))
+		struct member *m = seg_member(t, n);
+
+		if (!member_active(m))
+			continue;
+		if (atomic32_load(&m->state) == MEMBER_FORKING ? !give_up(m) : !gone(m))
 			continue;
 		member_leave(t, n);
 		any = true;

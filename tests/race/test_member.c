@@ -9,8 +9,10 @@
  * tsan
  */
 #include <errno.h>
+#include <string.h>
 
 #include "memcg/internal.h"
+#include "base/os.h"
 #include "bodies.h"
 
 static struct memcg_tree *dead, *reaper;
@@ -155,6 +157,95 @@ RACE(L4_reap_and_release, .setup = waits_for_the_dead, .body = { reap, release }
      .preemptions = 3, .mutants = { MUTANT_leave_keeps_dying })
 RACE(L5_reap_and_create, .setup = three_members, .body = { reap, create }, .check = nothing,
      .preemptions = 2)
+
+/* ---- a forked child that comes late (fork.c) -------------------------------------------- */
+
+static struct {
+	struct meta meta;
+	int fd;
+	struct memcg_tree *us, *other, child;
+	struct segment child_segment; /* by copy-on-write */
+	struct atomic32 child_handle[16];
+	struct objcg_id o;
+	bool came;
+} late;
+
+/* Our child is made, and the others may give it up by now. */
+static void child_is_late(void)
+{
+	struct memcg_id over, group;
+	int err;
+
+	late.fd = os_memfd_create("quire-race", 1);
+	err = memcg_tree_attach(&late.meta, late.fd, MEMCG_ATTACH_MORE, &late.us);
+	err = err ? err : memcg_tree_attach(&late.meta, late.fd, MEMCG_ATTACH_MORE, &late.other);
+	err = err ? err : memcg_create_path(late.us, "a", &group);
+	err = err ? err : objcg_get(late.us, group, &late.o);
+	err = err ? err : memcg_try_charge(late.us, NULL, late.o, 3, &over);
+	quire_assert(late.fd >= 0 && !err && late.us->nr_handles <= ARRAY_SIZE(late.child_handle));
+	memcg_zswap_charge(late.us, late.o, PAGE_SIZE + 1);
+	err = memcg_tree_fork_prepare(late.us, 1);
+	quire_assert(!err);
+	seg_member(late.us, late.us->fork_member)->boot_ns -= 11 * NSEC_PER_SEC;
+	late.us->fork_boot_ns -= 11 * NSEC_PER_SEC;
+	late.child = *late.us;
+	late.child_segment = *late.us->seg;
+	late.child.seg = &late.child_segment;
+	memcpy(late.child_handle, late.us->handle, late.us->nr_handles * sizeof(struct atomic32));
+	late.child.handle = late.child_handle;
+	late.came = false;
+}
+
+static void arrive_and_settle(void *ctx)
+{
+	(void)ctx;
+	if (memcg_tree_fork_child(&late.child))
+		return;
+	memcg_tree_fork_settle(&late.child, late.o);
+	memcg_uncharge(&late.child, NULL, late.o, 1);
+	memcg_set_shared(&late.child, late.o, 0);
+	late.came = true;
+}
+
+static void give_up(void *ctx)
+{
+	(void)ctx;
+	(void)member_reap(late.other);
+}
+
+static void charge_one(void *ctx)
+{
+	(void)ctx;
+	memcg_charge_force(late.us, late.o, 1);
+	memcg_uncharge(late.us, NULL, late.o, 1);
+}
+
+/* It is a member, and has what it had but one page; or there never was one. */
+static void there_or_not(void)
+{
+	u64 usage = memcg_usage(late.other, MEMCG_ROOT, COUNTER_MEMORY);
+
+	memcg_check(late.other);
+	quire_assert(usage == (late.came ? 5 + 4 : 5));
+	quire_assert(member_alive(late.other, 2) == late.came);
+	if (late.came) {
+		memcg_uncharge(&late.child, NULL, late.o, 2);
+		memcg_zswap_uncharge(&late.child, late.o, PAGE_SIZE + 1);
+		seg_member(late.other, 2)->info.pid = 0;
+		seg_member(late.other, 2)->boot_ns = 0;
+	}
+	memcg_uncharge(late.us, NULL, late.o, 3);
+	memcg_zswap_uncharge(late.us, late.o, PAGE_SIZE + 1);
+	memcg_tree_fork_parent(late.us);
+	memcg_tree_close(late.us);
+	memcg_tree_close(late.other);
+	os_close(late.fd);
+}
+
+RACE(L2_late_child_is_given_up, .setup = child_is_late, .body = { arrive_and_settle, give_up },
+     .check = there_or_not, .preemptions = 3, .mutants = { MUTANT_give_up_unasked })
+RACE(L2_late_child_and_charge, .setup = child_is_late,
+     .body = { arrive_and_settle, give_up, charge_one }, .check = there_or_not, .preemptions = 2)
 
 /* ---- one removes a group, another its parent (races.md 1.4, D1) --------------------- */
 
