@@ -9,6 +9,8 @@
  *  - no mutable static data under src/, no __thread outside thread.c;
  *  - spin loops call sync_relax();
  *  - statistics use stat_add(), which is not a scheduling point.
+ * With QUIRE_STEPS each is a step at which tests/kill kills or stops the process,
+ * those that are no scheduling points too.
  *
  * Who may block: application threads never take a lock of this file once an
  * engine runs (they post a request, see engine/request.h); engine threads do.
@@ -28,19 +30,31 @@ struct atomic64 {
 	u64 v;
 };
 
-#ifdef QUIRE_EXPLORE
-/* A scheduling point: another coroutine may run before the access. */
+#if defined(QUIRE_EXPLORE) || defined(QUIRE_STEPS)
+/* A scheduling point: another coroutine may run before the access, or the process ends. */
 void sync_point(const void *addr);
-/* The access after the last point changed something: spinners may look again. */
-void sync_changed(void);
-#define SYNC_CHANGES(e) ((e) ? sync_changed() : (void)0)
 #else
 static inline void sync_point(const void *addr)
 {
 	(void)addr;
 }
+#endif
+#ifdef QUIRE_EXPLORE
+/* The access after the last point changed something: spinners may look again. */
+void sync_changed(void);
+#define SYNC_CHANGES(e) ((e) ? sync_changed() : (void)0)
+#else
 #define SYNC_CHANGES(e) ((void)0)
 #endif
+/* A store that is no scheduling point. */
+static inline void sync_step(const void *addr)
+{
+#ifdef QUIRE_STEPS
+	sync_point(addr);
+#else
+	(void)addr;
+#endif
+}
 
 #define SYNC_ATOMIC(bits)                                                                          \
 	static inline u##bits atomic##bits##_load(const struct atomic##bits *a)                    \
@@ -60,6 +74,7 @@ static inline void sync_point(const void *addr)
 	}                                                                                          \
 	static inline void atomic##bits##_poke(struct atomic##bits *a, u##bits v)                  \
 	{                                                                                          \
+		sync_step(a);                                                                      \
 		__atomic_store_n(&a->v, v, __ATOMIC_RELAXED);                                      \
 	}                                                                                          \
 	static inline u##bits atomic##bits##_xchg(struct atomic##bits *a, u##bits v)               \
@@ -111,14 +126,17 @@ struct counter64 {
 };
 static inline void stat_add(struct counter64 *s, u64 n)
 {
+	sync_step(s);
 	__atomic_fetch_add(&s->v, n, __ATOMIC_RELAXED);
 }
 static inline void stat_sub(struct counter64 *s, u64 n)
 {
+	sync_step(s);
 	__atomic_fetch_sub(&s->v, n, __ATOMIC_RELAXED);
 }
 static inline void stat_set(struct counter64 *s, u64 n)
 {
+	sync_step(s);
 	__atomic_store_n(&s->v, n, __ATOMIC_RELAXED);
 }
 static inline u64 stat_xchg(struct counter64 *s, u64 n)
@@ -157,8 +175,10 @@ static inline void sync_read_words(void *to, const void *from, size_t bytes)
 }
 static inline void sync_zero_words(void *p, size_t bytes)
 {
-	for (size_t i = 0; i < bytes / sizeof(u64); i++)
+	for (size_t i = 0; i < bytes / sizeof(u64); i++) {
+		sync_step((sync_word *)p + i);
 		__atomic_store_n((sync_word *)p + i, 0, __ATOMIC_RELAXED);
+	}
 }
 /* They may overlap, as for memmove(). */
 void sync_move_words(void *to, const void *from, size_t bytes);
