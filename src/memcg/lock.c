@@ -25,7 +25,7 @@
 /* The unit of the time in the owner word, and of the start times it is compared with. */
 #define OWNER_TICK_NS (10 * NSEC_PER_MSEC)
 /* After so long somebody asks whether the owner lives. */
-#define OWNER_LOOK_NS (20 * NSEC_PER_MSEC)
+#define OWNER_LOOK_NS (2 * NSEC_PER_MSEC)
 
 static u64 owner_word(int pid, u64 boot_ns)
 {
