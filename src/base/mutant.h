@@ -36,6 +36,7 @@
 	X(release_does_not_wait) /* a removed id is reused while somebody may hold it */           \
 	X(give_up_unasked) /* reap() closes the record of a child that arrives just now */         \
 	X(leave_keeps_dying) /* removed groups wait for a member that is gone */                   \
+	X(recount_looks_once) /* who charges while the counters are counted anew is not seen */    \
 	X(drop_leaves_no_note) /* slot_drop() leaves nothing for a busy party */                   \
 	X(take_ignores_owner) /* a fault moves the frame that pageout reads */                     \
 	X(end_steal_ignores_note) /* a copying fault does not see that pageout is done */          \

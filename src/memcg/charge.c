@@ -59,12 +59,16 @@ static void tell_pressure(struct memcg_tree *t, u32 i, u32 mask)
 static bool charge_counters(struct memcg_tree *t, struct objcg_id o, u32 nr, u32 *ret_over)
 {
 	u32 memcg = objcg_memcg(t, o).v, mask;
+	bool ok;
 
-	if (!page_counter_try_charge(t, memcg, COUNTER_MEMORY, nr, 0, &mask, ret_over))
-		return false;
-	(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
-	tell_pressure(t, memcg, mask);
-	return true;
+	counters_begin(t);
+	ok = page_counter_try_charge(t, memcg, COUNTER_MEMORY, nr, 0, &mask, ret_over);
+	if (ok)
+		(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
+	counters_end(t);
+	if (ok)
+		tell_pressure(t, memcg, mask);
+	return ok;
 }
 
 /*
@@ -89,7 +93,8 @@ static void clip_late(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
 	(void)page_counter_charge(t, memcg, COUNTER_MEMORY, less, 0);
 }
 
-static void uncharge_counters(struct memcg_tree *t, struct objcg_id o, u64 nr)
+/* Between counters_begin() and counters_end(). */
+static void uncharge_within(struct memcg_tree *t, struct objcg_id o, u64 nr)
 {
 	u32 memcg = objcg_memcg(t, o).v;
 	u64 old = atomic64_fetch_sub(&objcg_of(t, o)->memory, nr);
@@ -97,6 +102,23 @@ static void uncharge_counters(struct memcg_tree *t, struct objcg_id o, u64 nr)
 	quire_assert(old >= nr);
 	clip_late(t, memcg, objcg_of(t, o), nr);
 	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
+}
+
+static void uncharge_counters(struct memcg_tree *t, struct objcg_id o, u64 nr)
+{
+	counters_begin(t);
+	uncharge_within(t, o, nr);
+	counters_end(t);
+}
+
+/* As uncharge_within(). */
+static void charge_within(struct memcg_tree *t, struct objcg_id o, u32 nr)
+{
+	u32 memcg = objcg_memcg(t, o).v;
+	u32 mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr, 0);
+
+	(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
+	tell_pressure(t, memcg, mask);
 }
 
 void memcg_drain_stock(struct memcg_tree *t, struct memcg_stock *st)
@@ -146,11 +168,9 @@ int memcg_try_charge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_
 
 void memcg_charge_force(struct memcg_tree *t, struct objcg_id o, u32 nr)
 {
-	u32 memcg = objcg_memcg(t, o).v;
-	u32 mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr, 0);
-
-	(void)atomic64_fetch_add(&objcg_of(t, o)->memory, nr);
-	tell_pressure(t, memcg, mask);
+	counters_begin(t);
+	charge_within(t, o, nr);
+	counters_end(t);
 }
 
 void memcg_uncharge(struct memcg_tree *t, struct memcg_stock *st, struct objcg_id o, u32 nr)
@@ -187,30 +207,54 @@ static void finish_move(struct memcg_tree *t, struct objcg_id from, struct objcg
 	page_counter_uncharge(t, memcg, kind, nr, common);
 }
 
+static bool try_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to,
+		     enum page_counter_kind kind, u64 nr, u32 common, u32 *ret_mask,
+		     struct memcg_id *ret_over)
+{
+	bool ok;
+
+	counters_begin(t);
+	ok = page_counter_try_charge(t, objcg_memcg(t, to).v, kind, nr, common, ret_mask,
+				     &ret_over->v);
+	if (ok)
+		finish_move(t, from, to, kind, nr, common);
+	counters_end(t);
+	return ok;
+}
+
+/* From the common ancestor upwards nothing changes, not even the peak. */
+static u32 force_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to,
+		      enum page_counter_kind kind, u64 nr)
+{
+	u32 b = objcg_memcg(t, to).v, mask;
+	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
+
+	counters_begin(t);
+	mask = page_counter_charge(t, b, kind, nr, common);
+	finish_move(t, from, to, kind, nr, common);
+	counters_end(t);
+	return mask;
+}
+
 int memcg_try_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr,
 			  struct memcg_id *ret_over)
 {
 	u32 b = objcg_memcg(t, to).v, mask;
 	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
 
-	if (!page_counter_try_charge(t, b, COUNTER_MEMORY, nr, common, &mask, &ret_over->v)) {
+	if (!try_move(t, from, to, COUNTER_MEMORY, nr, common, &mask, ret_over)) {
 		memcg_count_event(t, *ret_over, MEMCG_MAX);
 		return -ENOMEM;
 	}
-	finish_move(t, from, to, COUNTER_MEMORY, nr, common);
 	tell_pressure(t, b, mask);
 	return 0;
 }
 
 void memcg_move_charge(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
 {
-	u32 a = objcg_memcg(t, from).v, b = objcg_memcg(t, to).v, mask;
-	u32 common = page_counter_common(t, a, b);
+	u32 memcg = objcg_memcg(t, to).v;
 
-	/* From the common ancestor upwards nothing changes, not even the peak. */
-	mask = page_counter_charge(t, b, COUNTER_MEMORY, nr, common);
-	finish_move(t, from, to, COUNTER_MEMORY, nr, common);
-	tell_pressure(t, b, mask);
+	tell_pressure(t, memcg, force_move(t, from, to, COUNTER_MEMORY, nr));
 }
 
 /* ---- swap: cgroup-v2: memory.swap.max -------------------------------------------------- */
@@ -219,33 +263,36 @@ int memcg_swap_try_charge(struct memcg_tree *t, struct objcg_id o, u32 nr)
 {
 	struct memcg_id memcg = objcg_memcg(t, o);
 	u32 mask, over;
+	bool ok;
 
-	if (!page_counter_try_charge(t, memcg.v, COUNTER_SWAP, nr, 0, &mask, &over)) {
-		/* Counted where the page belongs, not where the limit is. */
-		memcg_count_event(t, memcg, MEMCG_SWAP_MAX);
-		memcg_count_event(t, memcg, MEMCG_SWAP_FAIL);
-		return -ENOMEM;
-	}
-	(void)atomic64_fetch_add(&objcg_of(t, o)->swap, nr);
-	return 0;
+	counters_begin(t);
+	ok = page_counter_try_charge(t, memcg.v, COUNTER_SWAP, nr, 0, &mask, &over);
+	if (ok)
+		(void)atomic64_fetch_add(&objcg_of(t, o)->swap, nr);
+	counters_end(t);
+	if (ok)
+		return 0;
+	/* Counted where the page belongs, not where the limit is. */
+	memcg_count_event(t, memcg, MEMCG_SWAP_MAX);
+	memcg_count_event(t, memcg, MEMCG_SWAP_FAIL);
+	return -ENOMEM;
 }
 
 void memcg_swap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 nr)
 {
 	u32 memcg = objcg_memcg(t, o).v;
-	u64 old = atomic64_fetch_sub(&objcg_of(t, o)->swap, nr);
+	u64 old;
 
+	counters_begin(t);
+	old = atomic64_fetch_sub(&objcg_of(t, o)->swap, nr);
 	quire_assert(old >= nr);
 	page_counter_uncharge(t, memcg, COUNTER_SWAP, nr, 0);
+	counters_end(t);
 }
 
 void memcg_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr)
 {
-	u32 b = objcg_memcg(t, to).v;
-	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
-
-	(void)page_counter_charge(t, b, COUNTER_SWAP, nr, common);
-	finish_move(t, from, to, COUNTER_SWAP, nr, common);
+	(void)force_move(t, from, to, COUNTER_SWAP, nr);
 }
 
 int memcg_try_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 nr,
@@ -254,11 +301,10 @@ int memcg_try_swap_move(struct memcg_tree *t, struct objcg_id from, struct objcg
 	u32 b = objcg_memcg(t, to).v, mask;
 	u32 common = page_counter_common(t, objcg_memcg(t, from).v, b);
 
-	if (!page_counter_try_charge(t, b, COUNTER_SWAP, nr, common, &mask, &ret_over->v)) {
+	if (!try_move(t, from, to, COUNTER_SWAP, nr, common, &mask, ret_over)) {
 		memcg_count_event(t, (struct memcg_id){ b }, MEMCG_SWAP_MAX);
 		return -ENOSPC;
 	}
-	finish_move(t, from, to, COUNTER_SWAP, nr, common);
 	return 0;
 }
 
@@ -314,39 +360,45 @@ void memcg_zswap_charge(struct memcg_tree *t, struct objcg_id o, u32 bytes)
 	struct objcg *c = objcg_of(t, o);
 	u64 old, need, have = 0;
 
+	counters_begin(t);
 	(void)page_counter_charge(t, objcg_memcg(t, o).v, COUNTER_ZSWAP, bytes, 0);
 	if (MUTANT(bytes_before_pages)) {
 		old = atomic64_fetch_add(&c->zswap_bytes, bytes);
 		need = bytes_to_pages(old + bytes) - bytes_to_pages(old);
 		stat_add(&c->stat[MEMCG_STAT_ZSWAP], bytes);
-		memcg_charge_force(t, o, (u32)need);
+		charge_within(t, o, (u32)need);
+		counters_end(t);
 		return;
 	}
 	do {
 		old = atomic64_load(&c->zswap_bytes);
 		need = bytes_to_pages(old + bytes) - bytes_to_pages(old);
 		if (need > have) {
-			memcg_charge_force(t, o, (u32)(need - have));
+			charge_within(t, o, (u32)(need - have));
 			have = need;
 		}
 	} while (!atomic64_cas(&c->zswap_bytes, old, old + bytes));
 	stat_add(&c->stat[MEMCG_STAT_ZSWAP], bytes);
 	if (have > need)
-		uncharge_counters(t, o, have - need);
+		uncharge_within(t, o, have - need);
+	counters_end(t);
 }
 
 void memcg_zswap_uncharge(struct memcg_tree *t, struct objcg_id o, u32 bytes)
 {
 	struct objcg *c = objcg_of(t, o);
 	u32 memcg = objcg_memcg(t, o).v;
-	u64 old = atomic64_fetch_sub(&c->zswap_bytes, bytes), nr;
+	u64 old, nr;
 
+	counters_begin(t);
+	old = atomic64_fetch_sub(&c->zswap_bytes, bytes);
 	quire_assert(old >= bytes);
 	stat_sub(&c->stat[MEMCG_STAT_ZSWAP], bytes);
 	page_counter_uncharge(t, memcg, COUNTER_ZSWAP, bytes, 0);
 	nr = bytes_to_pages(old) - bytes_to_pages(old - bytes);
 	if (nr)
-		uncharge_counters(t, o, nr);
+		uncharge_within(t, o, nr);
+	counters_end(t);
 }
 
 void memcg_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objcg_id to, u32 bytes)
@@ -366,12 +418,15 @@ int memcg_try_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objc
 		return -ENOMEM;
 	/* They take a page of memory at most.  It is held while they move. */
 	*ret_kind = COUNTER_MEMORY;
+	counters_begin(t);
 	if (!page_counter_try_charge(t, b, COUNTER_MEMORY, 1, common, &mask, &ret_over->v)) {
+		counters_end(t);
 		memcg_count_event(t, *ret_over, MEMCG_MAX);
 		return -ENOMEM;
 	}
 	memcg_zswap_move(t, from, to, bytes);
 	page_counter_uncharge(t, b, COUNTER_MEMORY, 1, common);
+	counters_end(t);
 	return 0;
 }
 
@@ -379,20 +434,22 @@ int memcg_try_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objc
 
 void objcg_set_overhead(struct memcg_tree *t, struct objcg *c, enum memcg_stat which, u64 nr)
 {
-	u32 memcg = atomic32_load(&c->memcg);
+	u32 memcg = atomic32_load(&c->memcg), mask = 0;
+	u64 old;
+
+	counters_begin(t);
 	/* In one step: two that set it at once each charge a difference of their own. */
-	u64 old = stat_xchg(&c->stat[which], nr);
-
+	old = stat_xchg(&c->stat[which], nr);
 	if (nr > old) {
-		u32 mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr - old, 0);
-
+		mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr - old, 0);
 		(void)atomic64_fetch_add(&c->memory, nr - old);
-		tell_pressure(t, memcg, mask);
 	} else if (nr < old) {
 		(void)atomic64_fetch_sub(&c->memory, old - nr);
 		clip_late(t, memcg, c, old - nr);
 		page_counter_uncharge(t, memcg, COUNTER_MEMORY, old - nr, 0);
 	}
+	counters_end(t);
+	tell_pressure(t, memcg, mask);
 }
 
 void memcg_set_overhead(struct memcg_tree *t, struct objcg_id home, enum memcg_stat which,
@@ -422,6 +479,7 @@ void memcg_set_shared(struct memcg_tree *t, struct objcg_id home, u64 nr_pages)
 	u32 memcg = objcg_memcg(t, home).v;
 	u64 nr = min_of(nr_pages, outside_pages(c)), old;
 
+	counters_begin(t);
 	old = atomic64_load(&c->late_memory);
 	if (nr > old) {
 		(void)atomic64_fetch_add(&c->late_memory, nr - old);
@@ -436,5 +494,6 @@ void memcg_set_shared(struct memcg_tree *t, struct objcg_id home, u64 nr_pages)
 		}
 		old = atomic64_load(&c->late_memory);
 	}
+	counters_end(t);
 	stat_set(&c->stat[MEMCG_STAT_SHARED], nr);
 }

@@ -245,9 +245,10 @@ static void charge_late(struct memcg_tree *t, struct objcg *c, enum page_counter
 {
 	u64 nr = atomic64_load(late);
 
+	counters_begin(t);
 	(void)page_counter_charge(t, atomic32_load(&c->memcg), k, nr, 0);
-	/* Killed before this: too much is on the counters, which a recount finds. */
 	atomic64_store(late, 0);
+	counters_end(t);
 }
 
 void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home)

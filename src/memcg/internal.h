@@ -22,7 +22,7 @@
 #include "memcg/member.h"
 
 #define SEG_MAGIC 0x6572697571657274ull
-#define SEG_VERSION 3
+#define SEG_VERSION 4
 #define SEG_INDEX_SIZE (16u << 10) /* buckets of the name index */
 #define SEG_INDEX_AT PAGE_SIZE
 #define SEG_MEMBERS_AT (128 * KIB)
@@ -61,6 +61,7 @@ struct seg_header {
 	 * takes the tree lock and finds it odd rebuilds (rebuild.c). */
 	struct atomic32 seq;
 	struct atomic32 flags; /* SEG_RECURSIVEPROT */
+	struct atomic32 recount_due; /* (T) somebody was killed while he changed counters */
 	struct atomic64 nr_removed; /* removals of groups, ever */
 	struct atomic32 dying_first, dying_last; /* OFFLINE groups in that order */
 	struct atomic32 nr_dying;
@@ -95,6 +96,7 @@ struct member {
 	struct event doorbell; /* (A) its kswapd sleeps there */
 	struct atomic64 passive; /* (O) bytes it may fill without paging; 0: it pages */
 	u64 image; /* (T) os_process_image() at attach: tells programs before and after exec */
+	struct atomic64 charging; /* (A) counters_begin() */
 };
 _Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) == SEG_GROUPS_AT, "members fit");
 
@@ -314,6 +316,36 @@ u32 memcg_online_of(const struct memcg_tree *t, u32 i);
 bool memcg_name_ok(const char *name, size_t len);
 size_t memcg_name_len(const struct group *g); /* MEMCG_NAME_MAX: no end */
 
+/* ---- counters ------------------------------------------------------------------- */
+
+/*
+ * Between these a thread changes counters and the totals that they are the sums of.  In the
+ * low half of the word are the threads that do, in the high half how often it became one less:
+ * so a recount knows that nobody did while it looked, and that one died who did.
+ */
+#define COUNTERS_ENDED (1ull << 32)
+
+static inline struct member *counters_member(const struct memcg_tree *t)
+{
+	return t->seg->shared && t->self < NR_MEMBERS ? seg_member(t, t->self) : NULL;
+}
+
+static inline void counters_begin(struct memcg_tree *t)
+{
+	struct member *m = counters_member(t);
+
+	if (m)
+		(void)atomic64_fetch_add(&m->charging, 1);
+}
+
+static inline void counters_end(struct memcg_tree *t)
+{
+	struct member *m = counters_member(t);
+
+	if (m)
+		(void)atomic64_fetch_add(&m->charging, COUNTERS_ENDED - 1);
+}
+
 /* ---- page_counter.c ------------------------------------------------------------ */
 
 /*
@@ -368,12 +400,18 @@ u64 member_least_released(const struct memcg_tree *t);
 u64 member_released(const struct memcg_tree *t, u32 n);
 /* It has a handle of `id` from now on. */
 void member_uses(struct memcg_tree *t, u32 id);
+/* Are its totals not to be believed yet? */
+bool member_is_forking(const struct memcg_tree *t, u32 n);
+/* No member changes counters; the number is another when one has done so since. */
+bool member_counters_at_rest(const struct memcg_tree *t, u64 *ret_nr);
 u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id); /* attached there */
 
 /* ---- rebuild.c ------------------------------------------------------------------ */
 
 void rebuild_tree(struct memcg_tree *t);
-/* memcg_recount() with the tree lock held. */
-int QUIRE_MUST_CHECK rebuild_counters(struct memcg_tree *t);
+/* memcg_recount() with the tree lock held; *ret_drift: the counters were wrong. */
+int QUIRE_MUST_CHECK rebuild_counters(struct memcg_tree *t, bool *ret_drift);
+/* If it is due, and others let us. */
+void rebuild_due_counters(struct memcg_tree *t);
 
 #endif

@@ -14,9 +14,8 @@
  *
  * A member is dead when its process is (os_process_alive()), or is another program
  * by now.  What it left charged is taken back from the totals of its handles, which only it
- * wrote.  A kill in the middle of a charge can leave a little too much on the
- * counters; memcg_recount() behind closed gates finds that, and member_reap() when
- * nobody is left.
+ * wrote.  A kill in the middle of a charge leaves the counters wrong; its record says that
+ * it was there (counters_begin()), and then they are counted anew.
  */
 #include "memcg/internal.h"
 
@@ -164,9 +163,7 @@ bool member_reap(struct memcg_tree *t)
 		return false;
 	segment_change_begin(t);
 	any = reap(t, is_dead);
-	/* Nobody charges, and nobody can join: no kill leaves anything on the counters. */
-	if (any && !memcg_populated(t, MEMCG_ROOT))
-		(void)!rebuild_counters(t); /* no memory for it: a few pages too many */
+	rebuild_due_counters(t);
 	segment_change_end(t);
 	segment_unlock(t);
 	return any;
@@ -179,21 +176,17 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 	struct atomic32 *forgotten = &seg_head(t)->nr_forgotten;
 	u32 own = MEMBER_NOBODY, n;
 	struct member *m;
-	bool any;
 
 	mutex_assert_held(&t->seg->lock);
-	any = reap(t, is_away);
+	(void)reap(t, is_away);
 	/* The process goes on, and so does its record. */
 	for (u32 i = 0; i < nr_members(t) && how == MEMCG_ATTACH_NEW_IMAGE; i++) {
 		if (!member_active(seg_member(t, i)) || !was_us(seg_member(t, i)))
 			continue;
 		member_leave(t, i);
 		own = i;
-		any = true;
 	}
-	/* Nobody else charges: no kill leaves anything on the counters. */
-	if (any && !memcg_populated(t, MEMCG_ROOT))
-		(void)!rebuild_counters(t);
+	rebuild_due_counters(t);
 	n = own != MEMBER_NOBODY ? own : pick_record(t);
 	if (n == MEMBER_NOBODY && reap(t, is_dead))
 		n = pick_record(t);
@@ -221,6 +214,31 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 		atomic32_store(high, n + 1);
 	atomic32_store(&m->state, MEMBER_ACTIVE);
 	return 0;
+}
+
+bool member_is_forking(const struct memcg_tree *t, u32 n)
+{
+	u32 state = n < NR_MEMBERS ? atomic32_load(&seg_member(t, n)->state) : MEMBER_GONE;
+
+	return state == MEMBER_FORKING || state >= MEMBER_ARRIVING;
+}
+
+bool member_counters_at_rest(const struct memcg_tree *t, u64 *ret_nr)
+{
+	u32 high = nr_members(t);
+	u64 nr = 0;
+
+	for (u32 n = 0; n < high; n++) {
+		u64 charging = atomic64_load(&seg_member(t, n)->charging);
+
+		if (!member_active(seg_member(t, n)))
+			continue;
+		if ((u32)charging)
+			return false;
+		nr += charging;
+	}
+	*ret_nr = nr;
+	return true;
 }
 
 u64 member_released(const struct memcg_tree *t, u32 n)
@@ -274,6 +292,8 @@ void member_leave(struct memcg_tree *t, u32 n)
 	if (n >= NR_MEMBERS)
 		return;
 	m = seg_member(t, n);
+	if ((u32)atomic64_load(&m->charging))
+		atomic32_store(&seg_head(t)->recount_due, 1);
 	objcg_retire_member(t, n);
 	if (!m->info.end_ns)
 		m->info.end_ns = os_now_ns();

@@ -384,7 +384,7 @@ u64 vmstat_value(const struct vmstat_item *it, const struct memcg_stats *s); /* 
 
 /* Totals of handles against counters, links, protection: aborts on drift (tests, at rest). */
 void memcg_check(struct memcg_tree *t);
-/* Set the counters to those sums.  The gates of all live members are closed. */
+/* Set the counters to those sums.  -EAGAIN: somebody charges. */
 int QUIRE_MUST_CHECK memcg_recount(struct memcg_tree *t);
 
 #endif

@@ -315,9 +315,7 @@ static void take_back_total(struct memcg_tree *t, u32 memcg, enum page_counter_k
 static void take_back(struct memcg_tree *t, struct objcg *c)
 {
 	u32 memcg = atomic32_peek(&c->memcg);
-	const struct member *m = seg_member(t, atomic32_peek(&c->member));
-	u32 state = atomic32_peek(&m->state);
-	bool counted = state != MEMBER_FORKING && state < MEMBER_ARRIVING;
+	bool counted = !member_is_forking(t, atomic32_peek(&c->member));
 
 	take_back_total(t, memcg, COUNTER_MEMORY, &c->memory, &c->late_memory, counted);
 	take_back_total(t, memcg, COUNTER_SWAP, &c->swap, &c->late_swap, counted);

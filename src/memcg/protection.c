@@ -96,7 +96,9 @@ void memcg_set_protection(struct memcg_tree *t, struct memcg_id id, u64 min_or_s
 		(void)atomic64_xchg(&g->min, min_of(min_or_same, PAGE_COUNTER_MAX));
 	if (low_or_same != UINT64_MAX)
 		(void)atomic64_xchg(&g->low, min_of(low_or_same, PAGE_COUNTER_MAX));
+	counters_begin(t);
 	page_counter_propagate(t, g, atomic64_load(&g->usage[COUNTER_MEMORY]));
+	counters_end(t);
 }
 
 u64 memcg_min(const struct memcg_tree *t, struct memcg_id id)

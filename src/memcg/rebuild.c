@@ -19,7 +19,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "base/os.h"
+
+/* Others charge in between; if they always do, it waits for the next time. */
+#define RECOUNT_TRIES 64
 
 /* ---- rebuild ------------------------------------------------------------------ */
 
@@ -137,16 +141,53 @@ void rebuild_tree(struct memcg_tree *t)
 	rebuild_groups(t, nr_groups);
 	rebuild_objcgs(t, nr_objcgs);
 	rebuild_free_lists(t, nr_groups, nr_objcgs);
+	/* It may have been closing the record of another. */
+	atomic32_store(&seg_head(t)->recount_due, 1);
 }
 
 /* ---- sums ------------------------------------------------------------------------ */
 
-/* Usage of every group as the handles have it: [group][memory, swap, zswap]. */
+enum { SUM_MEMORY, SUM_SWAP, SUM_ZSWAP, SUM_MIN, SUM_LOW, NR_SUMS };
+
+static const enum page_counter_kind sum_kind[] = { COUNTER_MEMORY, COUNTER_SWAP, COUNTER_ZSWAP };
+
+/* What is on the counters of each group above what its handles and children account for. */
 struct sums {
-	u64 (*v)[3];
+	u64 (*v)[NR_SUMS];
 	size_t bytes;
 	u32 high;
 };
+
+static void add_group(const struct memcg_tree *t, struct sums *s, u32 i)
+{
+	const struct group *g = group_at(t, i);
+	u32 parent = atomic32_load(&g->parent);
+
+	if (atomic32_load(&g->state) == GROUP_FREE)
+		return;
+	for (u32 n = 0; n < ARRAY_SIZE(sum_kind); n++)
+		s->v[i][n] += atomic64_load(&g->usage[sum_kind[n]]);
+	s->v[i][SUM_MIN] += atomic64_load(&g->children_min_usage);
+	s->v[i][SUM_LOW] += atomic64_load(&g->children_low_usage);
+	if (parent > 0 && parent < s->high) {
+		s->v[parent][SUM_MIN] -= atomic64_load(&g->min_usage);
+		s->v[parent][SUM_LOW] -= atomic64_load(&g->low_usage);
+	}
+}
+
+static void sub_handle(const struct memcg_tree *t, struct sums *s, const struct objcg *c)
+{
+	u64 nr[] = { atomic64_load(&c->memory) - atomic64_load(&c->late_memory),
+		     atomic64_load(&c->swap) - atomic64_load(&c->late_swap),
+		     atomic64_load(&c->zswap_bytes) - atomic64_load(&c->late_zswap) };
+	u32 i = atomic32_load(&c->memcg);
+
+	for (u32 l = 0; l < NR_LEVELS && i > 0 && i < s->high; l++) {
+		for (u32 n = 0; n < ARRAY_SIZE(nr); n++)
+			s->v[i][n] -= nr[n];
+		i = atomic32_load(&group_at(t, i)->parent);
+	}
+}
 
 static bool sums_make(struct memcg_tree *t, struct sums *s)
 {
@@ -157,60 +198,86 @@ static bool sums_make(struct memcg_tree *t, struct sums *s)
 	s->v = meta_alloc(t->meta, s->bytes);
 	if (!s->v)
 		return false;
+	for (u32 i = 1; i < s->high; i++)
+		add_group(t, s, i);
 	for (u32 n = 1; n < nr_objcgs; n++) {
 		const struct objcg *c = objcg_at(t, n);
-		u32 i = atomic32_load(&c->memcg);
 
-		if (atomic32_load(&c->state) != OBJCG_LIVE)
-			continue;
-		for (u32 l = 0; l < NR_LEVELS && i > 0 && i < s->high; l++) {
-			s->v[i][0] += atomic64_load(&c->memory) - atomic64_load(&c->late_memory);
-			s->v[i][1] += atomic64_load(&c->swap) - atomic64_load(&c->late_swap);
-			s->v[i][2] += atomic64_load(&c->zswap_bytes) -
-				      atomic64_load(&c->late_zswap);
-			i = atomic32_load(&group_at(t, i)->parent);
-		}
+		/* A child writes its totals as it arrives; nothing of them is counted. */
+		if (atomic32_load(&c->state) == OBJCG_LIVE &&
+		    !member_is_forking(t, atomic32_load(&c->member)))
+			sub_handle(t, s, c);
 	}
 	return true;
 }
 
-static const enum page_counter_kind sum_kind[3] = { COUNTER_MEMORY, COUNTER_SWAP, COUNTER_ZSWAP };
-
-int rebuild_counters(struct memcg_tree *t)
+/* Drift stays what it is while others charge, and so may be taken off. */
+static bool sums_correct(struct memcg_tree *t, const struct sums *s)
 {
-	struct sums s;
+	bool any = false;
 
-	mutex_assert_held(&t->seg->lock);
-	if (!sums_make(t, &s))
-		return -ENOMEM;
-	for (u32 i = 1; i < s.high; i++) {
+	for (u32 i = 1; i < s->high; i++) {
 		struct group *g = group_at(t, i);
-
-		atomic64_store(&g->min_usage, 0);
-		atomic64_store(&g->low_usage, 0);
-		atomic64_store(&g->children_min_usage, 0);
-		atomic64_store(&g->children_low_usage, 0);
-	}
-	for (u32 i = 1; i < s.high; i++) {
-		struct group *g = group_at(t, i);
+		u64 drift = 0;
 
 		if (atomic32_peek(&g->state) != GROUP_ONLINE)
 			continue;
-		for (u32 n = 0; n < 3; n++)
-			(void)atomic64_xchg(&g->usage[sum_kind[n]], s.v[i][n]);
-		page_counter_propagate(t, g, s.v[i][0]);
+		for (u32 n = 0; n < NR_SUMS; n++)
+			drift |= s->v[i][n];
+		if (!drift)
+			continue;
+		for (u32 n = 0; n < ARRAY_SIZE(sum_kind); n++)
+			(void)atomic64_fetch_sub(&g->usage[sum_kind[n]], s->v[i][n]);
+		(void)atomic64_fetch_sub(&g->children_min_usage, s->v[i][SUM_MIN]);
+		(void)atomic64_fetch_sub(&g->children_low_usage, s->v[i][SUM_LOW]);
+		page_counter_propagate(t, g, atomic64_load(&g->usage[COUNTER_MEMORY]));
+		any = true;
+	}
+	return any;
+}
+
+int rebuild_counters(struct memcg_tree *t, bool *ret_drift)
+{
+	struct sums s;
+	u64 before, after;
+	int ret = -EAGAIN;
+
+	mutex_assert_held(&t->seg->lock);
+	if (!member_counters_at_rest(t, &before))
+		return -EAGAIN;
+	if (!sums_make(t, &s))
+		return -ENOMEM;
+	/* Pairs with counters_begin(): all that was read lies between two charges. */
+	if (MUTANT(recount_looks_once) || (member_counters_at_rest(t, &after) && after == before)) {
+		*ret_drift = sums_correct(t, &s);
+		ret = 0;
 	}
 	meta_free(t->meta, s.v, s.bytes);
-	return 0;
+	return ret;
+}
+
+void rebuild_due_counters(struct memcg_tree *t)
+{
+	struct atomic32 *due = &seg_head(t)->recount_due;
+	bool drift;
+
+	/* Until none is found: one that is below zero is not counted as such (page_counter.c). */
+	for (u32 n = 0; n < RECOUNT_TRIES && atomic32_peek(due); n++) {
+		if (rebuild_counters(t, &drift))
+			sync_relax();
+		else if (!drift)
+			atomic32_store(due, 0);
+	}
 }
 
 int memcg_recount(struct memcg_tree *t)
 {
 	int ret = segment_lock(t);
+	bool drift;
 
 	if (ret)
 		return ret;
-	ret = rebuild_counters(t);
+	ret = rebuild_counters(t, &drift);
 	segment_unlock(t);
 	return ret;
 }
@@ -232,13 +299,13 @@ _Noreturn static void drift(struct memcg_tree *t, u32 i, const char *what, u64 i
 
 static void check_usage(struct memcg_tree *t, const struct sums *s, u32 i, const struct group *g)
 {
-	static const char *const what[3] = { "memory", "swap", "zswap bytes" };
+	static const char *const what[] = { "memory", "swap", "zswap bytes" };
 
-	for (u32 n = 0; n < 3; n++) {
+	for (u32 n = 0; n < ARRAY_SIZE(what); n++) {
 		u64 is = atomic64_load(&g->usage[sum_kind[n]]);
 
-		if (is != s->v[i][n])
-			drift(t, i, what[n], is, s->v[i][n]);
+		if (s->v[i][n])
+			drift(t, i, what[n], is, is - s->v[i][n]);
 	}
 }
 

@@ -54,6 +54,15 @@ static void waits_for_the_dead(void)
 	quire_assert(!err);
 }
 
+/* It died with as many pages on the counters, and not in its total, as another will charge. */
+static void died_charging(void)
+{
+	three_members();
+	rig->e->tree->seg->shared = true;
+	counters_begin(dead);
+	(void)page_counter_charge(dead, rig->c.v, COUNTER_MEMORY, 2, 0);
+}
+
 /* ---- bodies ---------------------------------------------------------------------- */
 
 /* As member_reap() does when it finds that the process is gone. */
@@ -65,6 +74,7 @@ static void reap(void *ctx)
 	quire_assert(!err);
 	segment_change_begin(reaper);
 	member_leave(reaper, dead->self);
+	rebuild_due_counters(reaper);
 	segment_change_end(reaper);
 	segment_unlock(reaper);
 }
@@ -144,6 +154,16 @@ static void what_we_kept(void)
 	memcg_zswap_uncharge(rig->e->tree, rig->objcg, 1);
 }
 
+/* Also where somebody charged whenever it was tried: once more. */
+static void recounted(void)
+{
+	rebuild_due_counters(reaper);
+	rig->e->tree->seg->shared = false;
+	nothing();
+}
+
+RACE(L2_recount_and_charge, .setup = died_charging, .body = { reap, charge_and_uncharge },
+     .check = recounted, .preemptions = 2, .mutants = { MUTANT_recount_looks_once })
 RACE(L2_reap_and_charge, .setup = three_members, .body = { reap, charge_and_uncharge },
      .check = nothing, .preemptions = 3)
 RACE(L2_reap_and_kept_charge, .setup = three_members, .body = { reap, charge_and_keep },

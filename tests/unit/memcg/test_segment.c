@@ -360,25 +360,40 @@ TEST(nobody_makes_no_tree)
 }
 
 /* Killed between the counters and the total of its handle. */
-TEST(nobody_left_nothing_charged)
+TEST(killed_while_it_charged)
 {
 	struct memcg_tree *t;
 	struct memcg_id a;
+	struct objcg_id o;
 	struct shared s;
 
 	shared_init(&s);
 	a = group_make(s.t[0], "a");
+	memcg_set_protection(s.t[0], a, 0, 40);
+	o = handle_of(s.t[0], a);
+	memcg_charge_force(s.t[0], o, 5);
 	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
+	counters_begin(s.t[1]);
 	(void)page_counter_charge(s.t[1], a.v, COUNTER_MEMORY, 4, 0);
 	ASSERT_EQ(memcg_tree_attach(&s.meta, s.fd, MEMCG_ATTACH_NOBODY, &t), 0);
-	/* Not us; the other one lives, and may be in the middle of a charge, too. */
+	/* The other one lives, and is in the middle of a charge, too. */
+	counters_begin(s.t[0]);
+	(void)page_counter_charge(s.t[0], a.v, COUNTER_MEMORY, 2, 0);
 	member_self(s.t[1])->pid = 0x7fffffff;
 	ASSERT_TRUE(member_reap(t));
-	ASSERT_EQ(mem_of(t, a), 4);
+	ASSERT_EQ(mem_of(t, a), 11);
+	(void)atomic64_fetch_add(&objcg_of(s.t[0], o)->memory, 2);
+	counters_end(s.t[0]);
+	ASSERT_FALSE(member_reap(t));
+	ASSERT_EQ(mem_of(t, a), 7);
+	ASSERT_EQ(mem_of(t, MEMCG_ROOT), 7);
+	memcg_check(t);
+	/* And what the sums of those above have too little. */
+	(void)atomic64_fetch_sub(&group_of(t, MEMCG_ROOT)->children_low_usage, 3);
+	counters_begin(s.t[0]);
 	member_self(s.t[0])->pid = 0x7ffffffe;
 	ASSERT_TRUE(member_reap(t));
 	ASSERT_EQ(mem_of(t, a), 0);
-	ASSERT_EQ(mem_of(t, MEMCG_ROOT), 0);
 	memcg_check(t);
 	memcg_tree_close(t);
 	shared_exit(&s);
