@@ -37,7 +37,8 @@ struct quire_group *quire_root(struct quire *q);
  *
  * name: 1 to 63 characters of A-Z a-z 0-9 . _ @ -, and not "." or "..".
  * 0, or -EINVAL (the name), -EEXIST, -E2BIG (16 levels deep already), -ENOSPC
- * (the tree is full), -ENODEV (parent was removed), -ENOMEM.
+ * (the tree is full), -ENODEV (parent was removed), -ENOMEM, -ETIMEDOUT (a process
+ * that shares the tree is stopped in the middle of a change of it).
  */
 int QUIRE_MUST_CHECK quire_group_create(struct quire_group *parent, const char *name,
 					struct quire_group **ret_group);
@@ -91,7 +92,8 @@ enum quire_remove_flags {
  * flags: 0, the group must have no regions and no heaps; or one of enum
  * quire_remove_flags.
  * 0, or -EBUSY: it has groups or processes, and for flags 0 regions or heaps;
- * -EPERM: the root; -EINVAL: flags; -ENODEV.  After an error the group is as it was,
+ * -EPERM: the root; -EINVAL: flags; -ENODEV; -ETIMEDOUT: as quire_group_create().
+ * After an error the group is as it was,
  * but for its callbacks if it had regions.
  * Waits for no memory and no device.  Any thread, while others use the group's
  * memory (for DISCARD: other than that); not in a signal handler.  A fork(2) at the

@@ -84,6 +84,8 @@ int os_kill(int pid, int sig);
  * not another process by now.  In doubt: yes.  Needs /proc and a free descriptor to be sure.
  */
 bool os_process_alive(int pid, u64 boot_ns);
+/* By a signal (Ctrl-Z) or a debugger. */
+bool os_process_stopped(int pid);
 /* Tells the programs that a process is before and after exec(2) apart; 0: cannot tell. */
 u64 os_process_image(int pid);
 /*

@@ -35,20 +35,37 @@ u64 os_boot_ns(void)
 	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
 }
 
-/* A number of /proc/PID/stat; 0: cannot tell. */
-static u64 stat_field(int pid, u32 field)
+/* What comes behind comm in /proc/PID/stat, in text; NULL: cannot tell. */
+static const char *read_stat(int pid, char *text, size_t size)
 {
-	char path[32], text[1024];
 	const char *at = NULL;
-	u64 value = 0;
+	char path[32];
 	long len;
 
 	fmt_str(path, sizeof(path), "/proc/%d/stat", pid);
-	len = os_read_file(path, text, sizeof(text));
+	len = os_read_file(path, text, size);
 	/* comm may hold anything, a parenthesis too. */
 	for (long i = 0; i < len; i++)
 		if (text[i] == ')')
 			at = text + i + 1;
+	return at;
+}
+
+bool os_process_stopped(int pid)
+{
+	char text[1024];
+	const char *at = read_stat(pid, text, sizeof(text));
+
+	return at && at[0] == ' ' && (at[1] == 'T' || at[1] == 't');
+}
+
+/* A number of it; 0: cannot tell. */
+static u64 stat_field(int pid, u32 field)
+{
+	char text[1024];
+	const char *at = read_stat(pid, text, sizeof(text));
+	u64 value = 0;
+
 	if (!at)
 		return 0;
 	for (u32 n = 0; n < field && *at; at++)

@@ -333,6 +333,8 @@ static bool hold_passive(struct engine *e)
 
 void engine_fork_prepare(struct engine *e)
 {
+	/* Here, not with all gates closed: other threads go on meanwhile. */
+	memcg_tree_fork_wait(e->tree);
 	if (hold_passive(e)) {
 		e->fork_tree_err = memcg_tree_fork_prepare(e->tree, (u32)os_gettid());
 		set_forkable(e, true);

@@ -142,6 +142,12 @@ static int prepare_locked(struct memcg_tree *t)
 	return ret;
 }
 
+void memcg_tree_fork_wait(const struct memcg_tree *t)
+{
+	while (t->seg->shared && member_in_the_way(t))
+		os_sleep_ns(NSEC_PER_MSEC);
+}
+
 int memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid)
 {
 	int ret;
@@ -150,7 +156,7 @@ int memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid)
 		return 0;
 	t->fork_member = MEMBER_NOBODY;
 	t->fork_tid = tid;
-	ret = segment_lock(t);
+	ret = segment_lock_wait(t);
 	if (ret)
 		return ret;
 	t->nr_fork_copies = t->nr_handles;

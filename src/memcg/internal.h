@@ -289,9 +289,13 @@ void segment_free(struct memcg_tree *t, enum seg_area a, u32 i);
 
 /* ---- lock.c: the tree lock --------------------------------------------------- */
 
-/* -EROFS.  A tree found dirty is rebuilt. */
+/* -EROFS; -ETIMEDOUT: held by a process that is stopped.  A tree found dirty is rebuilt. */
 int QUIRE_MUST_CHECK segment_lock(struct memcg_tree *t);
-/* Without a look at the dirty word: the segment is just being opened. */
+/* For what a process cannot live without: waits for one that is stopped, too. */
+int QUIRE_MUST_CHECK segment_lock_wait(struct memcg_tree *t);
+/* Its holder is gone. */
+bool segment_lock_lost(const struct memcg_tree *t);
+/* The same without a look at the dirty word: the segment is just being opened. */
 void segment_lock_raw(struct memcg_tree *t);
 void segment_unlock(struct memcg_tree *t);
 /* This process was exec'ed: if it holds the lock, that was a thread which is gone. */

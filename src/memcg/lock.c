@@ -8,8 +8,9 @@
  * Entry points: segment_lock(), segment_unlock(), segment_change_begin().
  * Invariants: the dirty word is odd only while the lock is held, or after its
  * holder was killed.  Who holds the owner word holds the mutex of its process too.
- * Lock ranks: TREE.  Waits for sections of bounded length only; a process that is
- * stopped in one (Ctrl-Z) is waited for.
+ * Lock ranks: TREE.  Waits for sections of bounded length only, and not for a process that
+ * is stopped in one (Ctrl-Z, a debugger): it may go on at any instruction, so that the lock
+ * cannot be taken from it, but who can do without is told so.
  *
  * The owner word names the process that holds the lock and when it took it, in one
  * store: a number alone may be given to another process before anybody notices
@@ -26,6 +27,9 @@
 #define OWNER_TICK_NS (10 * NSEC_PER_MSEC)
 /* After so long somebody asks whether the owner lives. */
 #define OWNER_LOOK_NS (2 * NSEC_PER_MSEC)
+
+/* Looks at a stopped owner: each time it may have been continued at this very moment. */
+#define STOPPED_LOOKS 5
 
 static u64 owner_word(int pid, u64 boot_ns)
 {
@@ -44,10 +48,12 @@ static bool owner_alive(const struct memcg_tree *t, u64 owner)
 	       !member_was_replaced(t, pid);
 }
 
-static void process_lock(struct memcg_tree *t)
+/* -ETIMEDOUT: its owner is stopped, and we may not wait. */
+static int process_lock(struct memcg_tree *t, bool may_wait)
 {
 	struct seg_header *h = seg_head(t);
 	u64 me = owner_word(os_getpid(), os_boot_ns());
+	u32 nr_stopped = 0;
 	bool late = false;
 
 	for (;;) {
@@ -58,8 +64,11 @@ static void process_lock(struct memcg_tree *t)
 			if (!atomic64_cas(&h->lock_owner, owner, me))
 				continue;
 			t->seg->lock_word = me;
-			return;
+			return 0;
 		}
+		nr_stopped = late && os_process_stopped((int)(owner >> 32)) ? nr_stopped + 1 : 0;
+		if (nr_stopped == STOPPED_LOOKS && !may_wait)
+			return -ETIMEDOUT;
 		(void)atomic32_fetch_add(&h->lock_waiters, 1);
 		if (atomic64_load(&h->lock_owner) == owner)
 			late = futex_wait(&h->lock_seq, seq, OWNER_LOOK_NS, true) == -ETIMEDOUT;
@@ -79,23 +88,56 @@ static void process_unlock(struct memcg_tree *t)
 		futex_wake(&h->lock_seq, UINT32_MAX, true);
 }
 
-void segment_lock_raw(struct memcg_tree *t)
+static int lock_raw(struct memcg_tree *t, bool may_wait)
 {
+	int ret = 0;
+
 	mutex_lock(&t->seg->lock);
 	if (t->seg->shared)
-		process_lock(t);
+		ret = process_lock(t, may_wait);
+	if (ret)
+		mutex_unlock(&t->seg->lock);
+	return ret;
+}
+
+static int lock_clean(struct memcg_tree *t, bool may_wait)
+{
+	int ret = t->seg->readonly ? -EROFS : lock_raw(t, may_wait);
+
+	if (!ret && unlikely(atomic32_load(&seg_head(t)->seq) & 1)) {
+		rebuild_tree(t);
+		segment_change_end(t);
+	}
+	return ret;
+}
+
+void segment_lock_raw(struct memcg_tree *t)
+{
+	(void)lock_raw(t, true);
+}
+
+int segment_lock_wait(struct memcg_tree *t)
+{
+	return lock_clean(t, true);
 }
 
 int segment_lock(struct memcg_tree *t)
 {
-	if (t->seg->readonly)
-		return -EROFS;
-	segment_lock_raw(t);
-	if (unlikely(atomic32_load(&seg_head(t)->seq) & 1)) {
-		rebuild_tree(t);
-		segment_change_end(t);
-	}
-	return 0;
+	return lock_clean(t, false);
+}
+
+int member_in_the_way(const struct memcg_tree *t)
+{
+	int pid = (int)(atomic64_load(&seg_head(t)->lock_owner) >> 32);
+
+	return pid && os_process_stopped(pid) ? pid : 0;
+}
+
+bool segment_lock_lost(const struct memcg_tree *t)
+{
+	u64 owner = atomic64_load(&seg_head(t)->lock_owner);
+
+	return owner && !owner_alive(t, owner);
 }
 
 void segment_unlock(struct memcg_tree *t)

@@ -155,11 +155,24 @@ static bool reap(struct memcg_tree *t, bool (*gone)(const struct member *m))
 	return any;
 }
 
+/* Seldom: the lock is not taken for nothing. */
+static bool is_work_for_reaper(const struct memcg_tree *t)
+{
+	u32 high = nr_members(t);
+
+	if (!t->seg->shared)
+		return false;
+	for (u32 n = 0; n < high; n++)
+		if (member_active(seg_member(t, n)) && is_dead(seg_member(t, n)))
+			return true;
+	return atomic32_load(&seg_head(t)->recount_due) || segment_lock_lost(t);
+}
+
 bool member_reap(struct memcg_tree *t)
 {
 	bool any;
 
-	if (segment_lock(t))
+	if (!is_work_for_reaper(t) || segment_lock(t))
 		return false;
 	segment_change_begin(t);
 	any = reap(t, is_dead);
@@ -273,7 +286,7 @@ void member_uses(struct memcg_tree *t, u32 id)
 int member_set_quiet(struct memcg_tree *t, bool quiet)
 {
 	struct member *m = seg_member(t, t->self);
-	int ret = segment_lock(t);
+	int ret = segment_lock_wait(t);
 
 	if (ret)
 		return ret;
@@ -324,7 +337,7 @@ u32 member_nr_at(const struct memcg_tree *t, struct memcg_id id)
 
 int member_set_home(struct memcg_tree *t, struct memcg_id id)
 {
-	int ret = segment_lock(t);
+	int ret = segment_lock_wait(t);
 
 	if (ret)
 		return ret;

@@ -28,12 +28,15 @@ struct member_info {
 struct member_info *member_self(struct memcg_tree *t);
 const struct member_info *member_info(const struct memcg_tree *t, u32 n);
 /* Close the records of members whose processes are gone; true: there were some.  Some
- * system calls for each member.  Counters are exact if nobody is left. */
+ * system calls for each member.  Counters are exact afterwards, or when those who charge
+ * while it looks let it, at the next call. */
 bool member_reap(struct memcg_tree *t);
 /* Why process pid is ended, for the report. */
 void member_last_words(struct memcg_tree *t, int pid, const char *format, const char *arg);
 /* End it, if it is still that process.  False: we may not. */
 bool member_kill(struct memcg_tree *t, int pid);
+/* A process that is stopped in the middle of a change of the tree, or 0. */
+int member_in_the_way(const struct memcg_tree *t);
 bool member_alive(const struct memcg_tree *t, u32 n);
 u32 member_nr_refused(const struct memcg_tree *t); /* processes that found no room */
 u32 member_nr_forgotten(const struct memcg_tree *t); /* gone, and not in the report */
@@ -51,6 +54,7 @@ int QUIRE_MUST_CHECK member_set_quiet(struct memcg_tree *t, bool quiet);
 /*
  * fork(2).
  * room: is there likely a record for a child?
+ * wait: first, as long as a process that is stopped would make prepare wait.
  * prepare: behind closed gates, a record for the child of thread tid; -EUSERS, -ENOSPC,
  * -ENOMEM.
  * again: something was charged since, for the thread that forks.
@@ -61,6 +65,7 @@ int QUIRE_MUST_CHECK member_set_quiet(struct memcg_tree *t, bool quiet);
  * has the count (memcg_set_shared()); nothing may be charged or given back before.
  */
 bool memcg_tree_fork_room(const struct memcg_tree *t);
+void memcg_tree_fork_wait(const struct memcg_tree *t);
 int QUIRE_MUST_CHECK memcg_tree_fork_prepare(struct memcg_tree *t, u32 tid);
 void memcg_tree_fork_again(struct memcg_tree *t);
 void memcg_tree_fork_parent(struct memcg_tree *t);

@@ -153,11 +153,7 @@ int QUIRE_MUST_CHECK memcg_tree_attach(struct meta *meta, int fd, enum memcg_att
 				       struct memcg_tree **ret_tree);
 /* Read only, for the waiting parent and quire top: nothing is written. */
 int QUIRE_MUST_CHECK memcg_tree_view(struct meta *meta, int fd, struct memcg_tree **ret_tree);
-/*
- * Another member of this process on the mapping of `of` (explorer, tests of
- * several engines).  The meta `of` was
- * opened with must outlive both.
- */
+/* Another member of this process on the mapping of `of`, whose meta must outlive both (tests). */
 int QUIRE_MUST_CHECK memcg_tree_join(struct meta *meta, struct memcg_tree *of,
 				     struct memcg_tree **ret_tree);
 /*
@@ -171,6 +167,10 @@ const struct memcg_upcalls *memcg_tree_upcalls(const struct memcg_tree *t);
 /* ---- groups -------------------------------------------------------------- */
 
 /*
+ * What changes groups or cleans up returns -ETIMEDOUT within some 15 ms, and has done nothing,
+ * when a process that is stopped has the tree lock.  What a process cannot live without
+ * waits: attaching, fork, its home, its first handle of a group.
+ *
  * Create `name` below parent.  -EEXIST, -EINVAL (name: 1..63 of [A-Za-z0-9._@-],
  * not "." or ".."), -ENOSPC (segment full), -ENAMETOOLONG, -E2BIG (depth),
  * -ENOENT (parent removed), -EAGAIN (cgroup.max.descendants, cgroup.max.depth).

@@ -170,7 +170,7 @@ static u32 get_locked(struct memcg_tree *t, struct memcg_id id)
 int objcg_get(struct memcg_tree *t, struct memcg_id id, struct objcg_id *ret)
 {
 	u32 o;
-	int err = segment_lock(t);
+	int err = segment_lock_wait(t);
 
 	if (err)
 		return err;
@@ -191,7 +191,7 @@ int objcg_get_cached(struct memcg_tree *t, struct memcg_id id, struct atomic32 *
 		ret->v = o;
 		return 0;
 	}
-	err = segment_lock(t);
+	err = segment_lock_wait(t);
 	if (err)
 		return err;
 	/* Another thread of this member may have been first. */

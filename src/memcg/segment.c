@@ -325,7 +325,7 @@ static void tree_free(struct memcg_tree *t)
 /* Take a member record; the tree lock is free. */
 static int tree_join(struct memcg_tree *t, enum memcg_attach how)
 {
-	int ret = segment_lock(t);
+	int ret = segment_lock_wait(t);
 
 	if (ret)
 		return ret;

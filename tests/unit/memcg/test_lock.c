@@ -177,6 +177,57 @@ TEST(not_taken_over_from_the_living)
 	common_exit();
 }
 
+static void lock_and_stop(struct memcg_tree *t)
+{
+	if (segment_lock(t))
+		_exit(1);
+	kill(getpid(), SIGSTOP);
+	segment_unlock(t);
+}
+
+static u64 ms_since(u64 start)
+{
+	return (os_now_ns() - start) / NSEC_PER_MSEC;
+}
+
+/* One that is stopped keeps it too, but nobody waits for that. */
+TEST(stopped_delays_nobody)
+{
+	struct memcg_id id, more;
+	struct memcg_tree *t;
+	struct objcg_id o;
+	int status;
+	pid_t pid;
+	u64 start;
+
+	common_init();
+	t = attach();
+	id = group_make(t, "a");
+	o = handle_of(t, id);
+	pid = child(lock_and_stop);
+	ASSERT_EQ(waitpid(pid, &status, WUNTRACED), pid);
+	ASSERT_TRUE(WIFSTOPPED(status));
+	ASSERT_EQ(member_in_the_way(t), pid);
+	start = os_now_ns();
+	memcg_charge_force(t, o, 3);
+	memcg_uncharge(t, NULL, o, 3);
+	ASSERT_FALSE(member_reap(t));
+	ASSERT_EQ(ms_since(start), 0u);
+	ASSERT_EQ(memcg_create(t, id, "b", &more), -ETIMEDOUT);
+	ASSERT_LT(ms_since(start), 50u);
+	start = os_now_ns();
+	ASSERT_EQ(memcg_remove(t, id, &more), -ETIMEDOUT);
+	ASSERT_LT(ms_since(start), 50u);
+	ASSERT_EQ(kill(pid, SIGCONT), 0);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+	ASSERT_EQ(member_in_the_way(t), 0);
+	ASSERT_EQ(memcg_create(t, id, "b", &more), 0);
+	memcg_check(t);
+	memcg_tree_close(t);
+	common_exit();
+}
+
 TEST(other_namespace)
 {
 	const u64 foreign = 0x3fffffull << 32 | 1;
