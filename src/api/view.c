@@ -238,7 +238,9 @@ int quire_view_remove(struct quire_view *view, const char *path)
 	if (err == -EBUSY)
 		return why(err, "group \"%s\" belongs to a process that lives", path);
 	if (err == -ETIMEDOUT)
-		return why(err, "process %d is stopped in the middle of a change of the tree: continue or end it",
-			   member_in_the_way(t));
+		return why(
+			err,
+			"process %d is stopped in the middle of a change of the tree: continue or end it",
+			member_in_the_way(t));
 	return err < 0 ? why(err, "group \"%s\": %s", path, quire_strerror(err)) : 0;
 }

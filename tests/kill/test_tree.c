@@ -2,7 +2,8 @@
 /*
  * test_tree.c - a member of a tree killed at any step of what it does there: another
  * member, which was there before, closes its record, and nothing of it is left: charge,
- * gauge, handle, group, record or lock.
+ * gauge, handle, group, record or lock.  And stopped at any step: nothing that others do
+ * takes long, and nothing is wrong when it goes on.
  *
  * time: 300
  */
@@ -14,7 +15,9 @@
 #include "memcg/move.h"
 #include "steps.h"
 
-#define STRIDE 7 /* of CI: prime to the length of any loop */
+/* Of CI; a rebuild writes each bucket of the index. */
+#define STRIDE 7
+#define STRIDE_REBUILD 101
 
 /* The survivor. */
 static struct meta meta;
@@ -154,11 +157,76 @@ static void check_all(u64 at)
 	check_records();
 }
 
-static void kill_each(void (*prepare)(void), void (*scenario)(void))
+/* ---- while another is stopped -------------------------------------------------------- */
+
+enum { CHARGE, LOOK, REAP, RELEASE, CHANGE, NR_TIMED };
+
+static const char *const timed_name[] = { "charge", "look", "reap", "release", "change" };
+static u64 longest_ns[NR_TIMED], nr_refused, nr_met, nr_late;
+
+/* What threads do that serve faults, reclaim and tick. */
+static void timed(u32 what)
+{
+	struct memcg_stats s;
+	struct memcg_id id;
+
+	switch (what) {
+	case CHARGE:
+		memcg_charge_force(tree, mine, 1);
+		memcg_zswap_charge(tree, mine, 100);
+		memcg_zswap_uncharge(tree, mine, 100);
+		memcg_uncharge(tree, NULL, mine, 1);
+		break;
+	case LOOK:
+		memcg_stats_read(tree, MEMCG_ROOT, &s);
+		(void)!memcg_lookup(tree, "a/shared/own", &id);
+		(void)member_share(tree, MEMCG_ROOT);
+		member_ring_others(tree, MEMCG_ROOT);
+		(void)member_largest(tree, MEMCG_ROOT);
+		break;
+	case REAP:
+		(void)member_reap(tree);
+		break;
+	case RELEASE:
+		if ((id = memcg_next_offline(tree, (struct memcg_id){ 0 })).v)
+			memcg_release(tree, id);
+		break;
+	default:
+		nr_refused += memcg_create(tree, MEMCG_ROOT, "brief", &id) == -ETIMEDOUT ||
+			      memcg_remove(tree, id, &id) == -ETIMEDOUT;
+	}
+}
+
+static void meet_stopped(u64 at)
+{
+	(void)at;
+	nr_met++;
+	for (u32 n = 0; n < NR_TIMED; n++) {
+		u64 start = os_now_ns(), ns;
+
+		timed(n);
+		ns = os_now_ns() - start;
+		nr_late += ns > 50 * NSEC_PER_MSEC;
+		longest_ns[n] = max_of(longest_ns[n], ns);
+	}
+}
+
+/* Killed, then stopped. */
+static void kill_each(void (*prepare)(void), void (*scenario)(void), u64 stride)
 {
 	survivor_init();
-	steps_each(prepare, scenario, check_all, STRIDE);
+	steps_each(prepare, scenario, check_all, stride);
+	memset(longest_ns, 0, sizeof(longest_ns));
+	nr_refused = nr_met = nr_late = 0;
+	steps_each_stopped(prepare, scenario, check_all, meet_stopped, stride);
 	survivor_exit();
+	printf("# longest, us:");
+	for (u32 n = 0; n < NR_TIMED; n++)
+		printf(" %s %llu", timed_name[n], (unsigned long long)longest_ns[n] / 1000);
+	printf("; refused %llu, over 50 ms %llu\n", (unsigned long long)nr_refused,
+	       (unsigned long long)nr_late);
+	/* We may have been off the processor. */
+	ASSERT_LE(nr_late, 2 + nr_met / 20);
 }
 
 /* ---- the victim --------------------------------------------------------------------- */
@@ -199,7 +267,7 @@ static void come_and_go(void)
 
 TEST(come_and_go)
 {
-	kill_each(NULL, come_and_go);
+	kill_each(NULL, come_and_go, STRIDE);
 }
 
 static void charge_and_uncharge(void)
@@ -230,7 +298,7 @@ static void charge_and_uncharge(void)
 
 TEST(charge_and_uncharge)
 {
-	kill_each(come, charge_and_uncharge);
+	kill_each(come, charge_and_uncharge, STRIDE);
 }
 
 /* ---- groups go ---------------------------------------------------------------------- */
@@ -261,7 +329,7 @@ static void remove_groups(void)
 
 TEST(groups_go)
 {
-	kill_each(come_and_charge, remove_groups);
+	kill_each(come_and_charge, remove_groups, STRIDE);
 }
 
 /* As `quire rm` does. */
@@ -292,7 +360,7 @@ static void come_and_die(void)
 
 TEST(removed_by_nobody)
 {
-	kill_each(come_and_die, remove_as_nobody);
+	kill_each(come_and_die, remove_as_nobody, STRIDE);
 }
 
 /* ---- fork --------------------------------------------------------------------------- */
@@ -322,7 +390,7 @@ static void fork_and_go(void)
 
 TEST(fork_and_go)
 {
-	kill_each(come_and_charge, fork_and_go);
+	kill_each(come_and_charge, fork_and_go, STRIDE);
 }
 
 /* ---- who repairs is killed, too ----------------------------------------------------- */
@@ -358,5 +426,5 @@ static void repair_and_join(void)
 
 TEST(repair)
 {
-	kill_each(die_dirty, repair_and_join);
+	kill_each(die_dirty, repair_and_join, STRIDE_REBUILD);
 }
