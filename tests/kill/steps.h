@@ -26,6 +26,7 @@
 #include "base/sync.h"
 #include "lib/test.h"
 
+#define STEPS_UNUSED __attribute__((unused))
 /* Nobody waits longer for anybody. */
 #define STEPS_HANG_S 20
 
@@ -142,14 +143,14 @@ static void steps_run(void (*prepare)(void), void (*scenario)(void), void (*chec
 	       (unsigned long long)nr - ended, (unsigned long long)at - stride);
 }
 
-static void steps_each(void (*prepare)(void), void (*scenario)(void), void (*check)(u64 at),
-		       u64 stride)
+static STEPS_UNUSED void steps_each(void (*prepare)(void), void (*scenario)(void),
+				    void (*check)(u64 at), u64 stride)
 {
 	steps_run(prepare, scenario, check, NULL, stride);
 }
 
-static void steps_each_stopped(void (*prepare)(void), void (*scenario)(void), void (*check)(u64 at),
-			       void (*meet)(u64 at), u64 stride)
+static STEPS_UNUSED void steps_each_stopped(void (*prepare)(void), void (*scenario)(void),
+					    void (*check)(u64 at), void (*meet)(u64 at), u64 stride)
 {
 	steps_stopped = mmap(NULL, sizeof(*steps_stopped), PROT_READ | PROT_WRITE,
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);

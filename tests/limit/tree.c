@@ -3,9 +3,11 @@
  * tree.c - a program of several processes that fill and check memory.
  *
  *   tree MIB CHILDREN SECONDS   fill MIB, fork CHILDREN; all read, and the odd ones
- *                               write, until SECONDS are over
+ *                               write, until SECONDS are over, or SIGTERM
  * Exit status 0: every word was right.
  */
+#include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,14 @@
 #include <unistd.h>
 
 #define PAGE 4096u
+
+static volatile sig_atomic_t ended;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	ended = 1;
+}
 
 static uint64_t word(uint64_t page, uint64_t version)
 {
@@ -60,7 +70,7 @@ static int work(char *mem, uint64_t *version, size_t nr, unsigned me, time_t unt
 	do {
 		if (!pass(mem, version, nr, me))
 			return 1;
-	} while (time(NULL) < until);
+	} while (!ended && time(NULL) < until);
 	return 0;
 }
 
@@ -73,7 +83,7 @@ int main(int argc, char **argv)
 	char *mem = malloc(nr * PAGE);
 	int status;
 
-	if (!nr || !version || !mem)
+	if (!nr || !version || !mem || signal(SIGTERM, on_term) == SIG_ERR)
 		return 2;
 	for (size_t i = 0; i < nr; i++)
 		put(mem, i, 0);
@@ -86,7 +96,7 @@ int main(int argc, char **argv)
 			_exit(work(mem, version, nr, n, until));
 	}
 	bad = (unsigned)work(mem, version, nr, 0, until);
-	while (wait(&status) > 0)
+	while (wait(&status) > 0 || errno == EINTR)
 		bad += status != 0;
 	return bad != 0;
 }

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_kill.c - programs under `quire run` in one tree, which page and fork, killed
+ * at random.  One that runs all along finds every word right and gives back what the dead
+ * had; when it has ended, too, nothing is left: usage, gauge, group, file.
+ *
+ * QUIRE_KILLS: how many, 100 if not set.
+ * paging
+ * time: 900
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "lib/test.h"
+#include "memcg/internal.h"
+#include "memcg/member.h"
+
+#define NR_RUNS 3u
+#define GIVEN_BACK_NS (30 * NSEC_PER_SEC)
+
+static char build_dir[512], work_dir[512];
+static u64 seed = 1;
+
+static u32 random_below(u32 n)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (u32)(seed >> 33) % n;
+}
+
+/* ---- programs ------------------------------------------------------------------------ */
+
+/* Each with its processes in one process group. */
+static pid_t start_run(const char *group, const char *mib, const char *nr_children)
+{
+	char quire[600], program[600];
+	pid_t pid = fork();
+
+	if (pid) {
+		setpgid(pid, pid);
+		return pid;
+	}
+	setpgid(0, 0);
+	snprintf(quire, sizeof(quire), "%s/quire", build_dir);
+	snprintf(program, sizeof(program), "%s/tests/limit_tree", build_dir);
+	if (!freopen("out", "a", stderr) || !freopen("out", "a", stdout))
+		_exit(2);
+	execl(quire, quire, "run", "--tree", "kill", "--group", group, "--max", "8M", "--", program,
+	      mib, nr_children, "3000", NULL);
+	_exit(2);
+}
+
+static pid_t start_victim(u32 n)
+{
+	char group[8];
+
+	snprintf(group, sizeof(group), "g%u", n);
+	return start_run(group, n % 2 ? "6" : "12", "2");
+}
+
+/* One of a process group, by chance. */
+static pid_t pick_process(pid_t group)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *entry;
+	pid_t picked = group;
+	u32 nr = 0;
+
+	while (d && (entry = readdir(d))) {
+		pid_t pid = atoi(entry->d_name);
+
+		if (pid > 0 && getpgid(pid) == group && random_below(++nr) == 0)
+			picked = pid;
+	}
+	closedir(d);
+	return picked;
+}
+
+static bool is_over(pid_t run)
+{
+	while (waitpid(-run, NULL, WNOHANG) > 0)
+		;
+	return kill(-run, 0) != 0;
+}
+
+static void end_group(pid_t run)
+{
+	(void)kill(-run, SIGKILL);
+	while (waitpid(-run, NULL, 0) > 0)
+		;
+}
+
+/* Every other time a whole run, else a process of it. */
+static void kill_at_random(u32 nr_kills, u32 *ret_nr_runs)
+{
+	pid_t run[NR_RUNS];
+
+	for (u32 i = 0; i < NR_RUNS; i++)
+		run[i] = start_victim(i);
+	*ret_nr_runs = NR_RUNS;
+	for (u32 n = 0; n < nr_kills; n++) {
+		u32 i = random_below(NR_RUNS);
+
+		usleep(random_below(300000));
+		(void)kill(random_below(2) ? -run[i] : pick_process(run[i]), SIGKILL);
+		for (i = 0; i < NR_RUNS; i++) {
+			if (!is_over(run[i]))
+				continue;
+			run[i] = start_victim(i);
+			++*ret_nr_runs;
+		}
+	}
+	for (u32 i = 0; i < NR_RUNS; i++)
+		end_group(run[i]);
+}
+
+/* ---- what is left -------------------------------------------------------------------- */
+
+static void set_up(void)
+{
+	const char *tmp = getenv("TMPDIR"), *build = getenv("QUIRE_BUILD");
+	char swap[600];
+
+	snprintf(work_dir, sizeof(work_dir), "%s/kill.%d", tmp ? tmp : "/var/tmp", getpid());
+	ASSERT_NOT_NULL(realpath(build ? build : "build", build_dir));
+	snprintf(swap, sizeof(swap), "%s/swap", work_dir);
+	ASSERT_EQ(mkdir(work_dir, 0700), 0);
+	ASSERT_EQ(mkdir(swap, 0700), 0);
+	ASSERT_EQ(setenv("XDG_RUNTIME_DIR", work_dir, 1), 0);
+	ASSERT_EQ(setenv("QUIRE_SWAP_DIR", swap, 1), 0);
+	ASSERT_EQ(chdir(work_dir), 0);
+	ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+}
+
+/* As nobody: who does not come into the tree does not clean it up either. */
+static struct memcg_tree *look_in(struct meta *meta)
+{
+	int fd = open("quire/kill", O_RDWR | O_CLOEXEC), err;
+	struct memcg_tree *t;
+
+	ASSERT_GE(fd, 0);
+	err = memcg_tree_attach(meta, fd, MEMCG_ATTACH_NOBODY, &t);
+	close(fd);
+	ASSERT_OK(err);
+	return t;
+}
+
+/* Charges and gauges of the groups at and below id. */
+static u64 left_in(struct memcg_tree *t, struct memcg_id id)
+{
+	u64 nr = memcg_usage(t, id, COUNTER_MEMORY) + memcg_usage(t, id, COUNTER_SWAP) +
+		 memcg_zswap_bytes(t, id);
+	struct memcg_stats s;
+
+	memcg_stats_read(t, id, &s);
+	for (u32 i = 0; i < MEMCG_NR_STATS; i++)
+		if (memcg_stat_is_gauge((enum memcg_stat)i))
+			nr += s.v[i];
+	return nr;
+}
+
+static u64 left_of_victims(struct memcg_tree *t)
+{
+	struct memcg_id id;
+	char name[8];
+	u64 nr = 0;
+
+	for (u32 i = 0; i < NR_RUNS; i++) {
+		snprintf(name, sizeof(name), "g%u", i);
+		ASSERT_OK(memcg_lookup(t, name, &id));
+		nr += left_in(t, id) + memcg_populated(t, id);
+	}
+	return nr;
+}
+
+/* Nobody but the one that runs is there to do it. */
+static u64 wait_given_back(struct memcg_tree *t)
+{
+	u64 start = os_now_ns();
+
+	while (left_of_victims(t) || atomic32_load(&seg_head(t)->recount_due)) {
+		if (os_now_ns() - start > GIVEN_BACK_NS)
+			FAIL("left of the dead: %llu", (unsigned long long)left_of_victims(t));
+		usleep(10000);
+	}
+	return os_now_ns() - start;
+}
+
+static u32 nr_files(const char *dir)
+{
+	DIR *d = opendir(dir);
+	u32 nr = 0;
+
+	ASSERT_NOT_NULL(d);
+	while (readdir(d))
+		nr++;
+	closedir(d);
+	return nr - 2;
+}
+
+static void remove_tree(void)
+{
+	char command[700];
+
+	snprintf(command, sizeof(command), "%s/quire rm --tree kill", build_dir);
+	ASSERT_EQ(system(command), 0);
+	ASSERT_EQ(nr_files("quire"), 0u);
+	ASSERT_EQ(nr_files("swap"), 0u);
+}
+
+TEST(killed_at_random)
+{
+	const char *kills = getenv("QUIRE_KILLS");
+	u32 nr_kills = kills ? (u32)atoi(kills) : 100, nr_runs;
+	struct meta meta = { 0 };
+	struct memcg_tree *t;
+	struct memcg_id id;
+	int status;
+	pid_t keep;
+	u64 ns;
+
+	set_up();
+	keep = start_run("keep", "12", "1");
+	usleep(500000);
+	kill_at_random(nr_kills, &nr_runs);
+	t = look_in(&meta);
+	ns = wait_given_back(t);
+	ASSERT_OK(memcg_lookup(t, "keep", &id));
+	ASSERT_GT(memcg_usage(t, id, COUNTER_MEMORY), 0u);
+	ASSERT_EQ(kill(-keep, SIGTERM), 0);
+	ASSERT_EQ(waitpid(keep, &status, 0), keep);
+	ASSERT_EQ(status, 0);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	printf("# %u kills of %u runs of three processes; the last were given back after %llu ms; "
+	       "%u found no room\n",
+	       nr_kills, nr_runs, (unsigned long long)ns / 1000000, member_nr_refused(t));
+	(void)member_reap(t);
+	memcg_check(t);
+	ASSERT_EQ(left_in(t, MEMCG_ROOT), 0u);
+	ASSERT_EQ(memcg_nr_dying(t), 0u);
+	ASSERT_EQ(member_nr_refused(t), 0u);
+	memcg_tree_close(t);
+	remove_tree();
+	unlink("out");
+}
