@@ -4,7 +4,9 @@
  * at random.  One that runs all along finds every word right and gives back what the dead
  * had; when it has ended, too, nothing is left: usage, gauge, group, file.
  *
- * QUIRE_KILLS: how many, 100 if not set.
+ * Processes that share a limit with one that is stopped at random are not kept waiting.
+ *
+ * QUIRE_KILLS: how many, 100 if not set.  QUIRE_STOPS: how often, 30.
  * paging
  * time: 900
  */
@@ -32,6 +34,13 @@ static u32 random_below(u32 n)
 {
 	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
 	return (u32)(seed >> 33) % n;
+}
+
+static u32 number(const char *name, u32 otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? (u32)atoi(text) : otherwise;
 }
 
 /* ---- programs ------------------------------------------------------------------------ */
@@ -125,9 +134,11 @@ static void kill_at_random(u32 nr_kills, u32 *ret_nr_runs)
 static void set_up(void)
 {
 	const char *tmp = getenv("TMPDIR"), *build = getenv("QUIRE_BUILD");
+	static u32 nr;
 	char swap[600];
 
-	snprintf(work_dir, sizeof(work_dir), "%s/kill.%d", tmp ? tmp : "/var/tmp", getpid());
+	snprintf(work_dir, sizeof(work_dir), "%s/kill.%d.%u", tmp ? tmp : "/var/tmp", getpid(),
+		 nr++);
 	ASSERT_NOT_NULL(realpath(build ? build : "build", build_dir));
 	snprintf(swap, sizeof(swap), "%s/swap", work_dir);
 	ASSERT_EQ(mkdir(work_dir, 0700), 0);
@@ -216,8 +227,7 @@ static void remove_tree(void)
 
 TEST(killed_at_random)
 {
-	const char *kills = getenv("QUIRE_KILLS");
-	u32 nr_kills = kills ? (u32)atoi(kills) : 100, nr_runs;
+	u32 nr_kills = number("QUIRE_KILLS", 100), nr_runs;
 	struct meta meta = { 0 };
 	struct memcg_tree *t;
 	struct memcg_id id;
@@ -247,6 +257,103 @@ TEST(killed_at_random)
 	ASSERT_EQ(memcg_nr_dying(t), 0u);
 	ASSERT_EQ(member_nr_refused(t), 0u);
 	memcg_tree_close(t);
+	remove_tree();
+	unlink("out");
+}
+
+/* ---- stopped ------------------------------------------------------------------------- */
+
+#define STOPPED_US 200000
+
+static struct member_info record_of(struct memcg_tree *t, pid_t pid)
+{
+	const struct member_info *info;
+
+	for (u32 n = 0; (info = member_info(t, n)); n++)
+		if (info->pid == pid && member_alive(t, n))
+			return *info;
+	FAIL("process %d is no member", pid);
+}
+
+/* What a `quire` command does first and last, and what it may be refused. */
+static u64 command_ns(void)
+{
+	struct meta meta = { 0 };
+	u64 start = os_now_ns();
+	struct memcg_tree *t = look_in(&meta);
+	struct memcg_id id;
+
+	(void)member_reap(t);
+	if (!memcg_create(t, MEMCG_ROOT, "brief", &id))
+		(void)!memcg_remove(t, id, &id);
+	memcg_tree_close(t);
+	return os_now_ns() - start;
+}
+
+static void print_faults(const char *when, const struct member_info *info)
+{
+	printf("# %s: %llu faults, p50 %llu, p99 %llu, p99.9 %llu, longest %llu us\n", when,
+	       (unsigned long long)info->nr_faults, (unsigned long long)info->fault_ns[0] / 1000,
+	       (unsigned long long)info->fault_ns[1] / 1000,
+	       (unsigned long long)info->fault_ns[2] / 1000,
+	       (unsigned long long)info->fault_ns[3] / 1000);
+}
+
+/* Two that forked from it, one of which is stopped all the time. */
+static void stop_at_random(pid_t run, u32 nr_stops, u64 *ret_command_ns)
+{
+	for (u32 n = 0; n < nr_stops; n++) {
+		pid_t pid = pick_process(run);
+		u64 ns;
+
+		if (pid == run)
+			continue;
+		usleep(random_below(20000));
+		ASSERT_EQ(kill(pid, SIGSTOP), 0);
+		usleep(STOPPED_US / 2);
+		ns = command_ns();
+		*ret_command_ns = max_of(*ret_command_ns, ns);
+		usleep(STOPPED_US / 2);
+		ASSERT_EQ(kill(pid, SIGCONT), 0);
+	}
+}
+
+static struct member_info run_with_stops(u32 nr_stops, u64 *ret_command_ns)
+{
+	struct meta meta = { 0 };
+	struct member_info info;
+	struct memcg_tree *t;
+	pid_t run = start_run("stops", "12", "2");
+	int status;
+
+	usleep(1500000);
+	if (nr_stops)
+		stop_at_random(run, nr_stops, ret_command_ns);
+	else
+		usleep(number("QUIRE_STOPS", 30) * STOPPED_US / 2);
+	t = look_in(&meta);
+	info = record_of(t, run);
+	ASSERT_EQ(kill(-run, SIGTERM), 0);
+	ASSERT_EQ(waitpid(run, &status, 0), run);
+	ASSERT_EQ(status, 0);
+	memcg_tree_close(t);
+	return info;
+}
+
+TEST(stopped_at_random)
+{
+	struct member_info info;
+	u64 ns = 0;
+
+	set_up();
+	info = run_with_stops(0, &ns);
+	print_faults("none stopped", &info);
+	info = run_with_stops(number("QUIRE_STOPS", 30), &ns);
+	print_faults("one stopped", &info);
+	printf("# longest command: %llu us\n", (unsigned long long)ns / 1000);
+	ASSERT_GT(info.nr_faults, 1000u);
+	ASSERT_LE(info.fault_ns[2], 50 * NSEC_PER_MSEC);
+	ASSERT_LE(ns, 200 * NSEC_PER_MSEC); /* we may have been off the processor */
 	remove_tree();
 	unlink("out");
 }
