@@ -29,6 +29,7 @@
  * So a charge needs no validation afterwards (L3): its payer is the handle, and
  * whom the handle leads to is asked again when the charge is given back.
  */
+#include "memcg/counters.h"
 #include "memcg/internal.h"
 #include "memcg/move.h"
 

@@ -16,6 +16,7 @@
  * The parent makes the records: between the fork and the child's first step
  * nobody would wait for it before an id is used again.
  */
+#include "memcg/counters.h"
 #include "memcg/internal.h"
 
 #include <errno.h>

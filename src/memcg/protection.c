@@ -13,6 +13,7 @@
  * cannot spoil each other's view.  min and low of an OFFLINE group are 0.
  * Lock ranks: none.
  */
+#include "memcg/counters.h"
 #include "memcg/internal.h"
 
 /* A sum of unsigned differences may dip below zero while charges race. */

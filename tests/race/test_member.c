@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "memcg/counters.h"
 #include "memcg/internal.h"
 #include "base/os.h"
 #include "bodies.h"

@@ -9,6 +9,7 @@
 
 #include "base/os.h"
 #include "fixture.h"
+#include "memcg/counters.h"
 #include "memcg/internal.h"
 
 /* Two members, each with a mapping of its own. */
