@@ -75,9 +75,14 @@ bool memcg_tree_fork_room(const struct memcg_tree *t)
 }
 
 /* It should have been there long ago: it does not come any more, or comes just now. */
+static bool is_late(const struct member *m)
+{
+	return atomic32_load(&m->state) == MEMBER_FORKING && os_boot_ns() >= m->boot_ns + FORK_NS;
+}
+
 static bool give_up(struct member *m)
 {
-	return os_boot_ns() >= m->boot_ns + FORK_NS &&
+	return is_late(m) &&
 	       (MUTANT(give_up_unasked) || atomic32_cas(&m->state, MEMBER_FORKING, MEMBER_GONE));
 }
 
@@ -163,8 +168,10 @@ static bool is_work_for_reaper(const struct memcg_tree *t)
 	if (!t->seg->shared)
 		return false;
 	for (u32 n = 0; n < high; n++)
-		if (member_active(seg_member(t, n)) && is_dead(seg_member(t, n)))
-			return true;
+		const struct member *m = seg_member(t, n);
+
+	if (member_active(m) && (is_late(m) || is_dead(m)))
+		return true;
 	return atomic32_load(&seg_head(t)->recount_due) || segment_lock_lost(t);
 }
 

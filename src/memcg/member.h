@@ -21,7 +21,7 @@ struct member_info {
 	char pager[16];
 	char store_dir[248];
 	u64 store_max; /* bytes the store may take; 0: none was opened */
-	char last_words[96]; /* reason of a fatal end */
+	char last_words[88]; /* reason of a fatal end */
 };
 /* This member's own record (write) and any record (read); NULL past the end.
  * pid, home (the root) and start_ns are set at attach. */
