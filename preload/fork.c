@@ -59,7 +59,7 @@ static void touch_files(void *ctx)
 /* Signal mask of the forking thread; its own while it holds the engine. */
 static u64 fork_mask;
 
-static void prepare(void)
+void fork_prepare(u64 child_stack)
 {
 	u64 mask = 0;
 
@@ -67,11 +67,11 @@ static void prepare(void)
 		return;
 	os_sigprocmask_async(&mask);
 	malloc_fork_prepare();
-	engine_fork_prepare(preload.e);
+	engine_fork_prepare(preload.e, child_stack);
 	fork_mask = mask;
 }
 
-static void parent(void)
+void fork_parent(void)
 {
 	u64 mask = fork_mask;
 
@@ -82,7 +82,7 @@ static void parent(void)
 	os_sigprocmask_set(&mask);
 }
 
-static void child(void)
+void fork_child(void)
 {
 	u64 mask = fork_mask;
 
@@ -93,6 +93,28 @@ static void child(void)
 	os_sigprocmask_set(&mask);
 }
 
+static void prepare(void)
+{
+	fork_prepare(0);
+}
+
+bool fork_can(void)
+{
+	if (!preload.ready || !engine_fork_check(preload.e))
+		return true;
+	errno = EAGAIN;
+	return false;
+}
+
+void fork_has_failed(void)
+{
+	int err = errno;
+
+	if (preload.ready)
+		engine_fork_failed(preload.e);
+	errno = err;
+}
+
 static pid_t (*libc_fork)(void);
 
 /* What fork(2) says where a child cannot be had for want of something. */
@@ -100,19 +122,13 @@ EXPORT pid_t fork(void)
 {
 	pid_t pid;
 
-	if (preload.ready && engine_fork_check(preload.e)) {
-		errno = EAGAIN;
+	if (!fork_can())
 		return -1;
-	}
 	if (!libc_fork)
 		*(void **)&libc_fork = dlsym(RTLD_NEXT, "fork");
 	pid = libc_fork();
-	if (pid < 0 && preload.ready) {
-		int err = errno;
-
-		engine_fork_failed(preload.e);
-		errno = err;
-	}
+	if (pid < 0)
+		fork_has_failed();
 	return pid;
 }
 
@@ -120,9 +136,10 @@ void fork_install(void)
 {
 	/* Now: a fork in a signal handler must not wait for the loader. */
 	*(void **)&libc_fork = dlsym(RTLD_NEXT, "fork");
+	clone_install();
 
 	/* Can only fail for want of memory this early; then fork would lose pages. */
-	if (pthread_atfork(prepare, parent, child))
+	if (pthread_atfork(prepare, fork_parent, fork_child))
 		os_abort("quire: cannot register fork handlers\n");
 }
 

@@ -464,10 +464,7 @@ static bool managed_syscall(long nr, const long *a, long *ret_res)
 	}
 }
 
-/*
- * Raw forks go through as they are: a child that bypassed fork() has no managed
- * memory (MADV_DONTFORK) and ends with SIGSEGV at its first touch, never with zeros.
- */
+/* Raw forks go through as they are (clone.c). */
 EXPORT long syscall(long nr, ...)
 {
 	long a[6], res;
@@ -481,5 +478,8 @@ EXPORT long syscall(long nr, ...)
 		return res;
 	if (nr == SYS_seccomp)
 		privilege_before_loss();
-	return result(os_syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
+	res = os_syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (!res && clone_makes_copy(nr, a))
+		clone_without_memory();
+	return result(res);
 }

@@ -6,6 +6,7 @@
  *   mmap.c         mmap, munmap, mremap, mprotect, madvise, mlock and relatives
  *   malloc.c       malloc's family on jemalloc, and jemalloc's own API
  *   fork.c         atfork handlers, first of all
+ *   clone.c        children made past fork(): exact, or with a message
  *   privilege.c    setuid, chroot, seccomp: start the engine while it still can
  *   host.c         what src/api needs of its host
  *
@@ -41,5 +42,19 @@ void privilege_before_loss(void);
 void fork_install(void);
 /* fork.c: what must be in memory before the gates close. */
 void fork_touch_install(struct engine *e);
+/* fork.c: around whatever makes a copy of this process; child_stack: see
+ * engine_fork_prepare().  fork_can(): else errno says why not. */
+bool fork_can(void);
+void fork_prepare(u64 child_stack);
+void fork_parent(void);
+void fork_child(void);
+/* fork.c: after fork_parent(): there is no child.  Keeps errno. */
+void fork_has_failed(void);
+/* clone.c: with fork_install(). */
+void clone_install(void);
+/* clone.c: does this system call make a child with memory of its own? */
+bool clone_makes_copy(long nr, const long *a);
+/* clone.c: in such a child: a touch of managed memory shall say why it ends. */
+void clone_without_memory(void);
 
 #endif

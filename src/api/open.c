@@ -64,7 +64,7 @@ static void fork_prepare(void)
 	open_trees.signal_mask = mask;
 	for (struct quire *q = open_trees.first; q; q = q->next)
 		if (!q->host)
-			engine_fork_prepare(q->e);
+			engine_fork_prepare(q->e, 0);
 }
 
 static void fork_parent(void)

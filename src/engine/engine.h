@@ -210,7 +210,8 @@ void engine_set_fork_touch(struct engine *e, void (*fn)(void *ctx), void *ctx);
  * numbers for what the child must get, and it would not live.  Handlers cannot say no.
  */
 int QUIRE_MUST_CHECK engine_fork_check(struct engine *e);
-void engine_fork_prepare(struct engine *e);
+/* child_stack: where the child's first stack ends, 0: it goes on on the caller's. */
+void engine_fork_prepare(struct engine *e, u64 child_stack);
 void engine_fork_parent(struct engine *e);
 void engine_fork_child(struct engine *e);
 /* After engine_fork_parent(): fork(2) has failed, there is no child. */

@@ -197,13 +197,14 @@ static void touch(struct engine *e, u64 from, u64 to)
  * The stack in use, and the thread's own descriptor, which libc's fork writes to in
  * the child: on a stack that the program made both may be managed.
  */
-static void touch_stack(struct engine *e)
+static void touch_stack(struct engine *e, u64 child_stack)
 {
 	u64 sp = (u64)__builtin_frame_address(0), tp;
 
 	__asm__("mov %%fs:0, %0" : "=r"(tp));
 	touch(e, sp > STACK_BELOW ? sp - STACK_BELOW : 0, sp + STACK_ABOVE);
 	touch(e, tp - TCB_BELOW, tp + TCB_ABOVE);
+	touch(e, child_stack > STACK_BELOW ? child_stack - STACK_BELOW : 0, child_stack);
 }
 
 /*
@@ -285,7 +286,7 @@ static int freeze_and_fetch(struct engine *e, const int *pair)
 	return err ? (int)err : got;
 }
 
-static void prepare_running(struct engine *e)
+static void prepare_running(struct engine *e, u64 child_stack)
 {
 	struct rlimit64 old;
 	int pair[2] = { -1, -1 };
@@ -293,7 +294,7 @@ static void prepare_running(struct engine *e)
 	int err;
 
 	atomic32_store(&e->fault.forker, (u32)os_gettid());
-	touch_stack(e);
+	touch_stack(e, child_stack);
 	if (e->fork_touch)
 		e->fork_touch(e->fork_touch_ctx);
 	stretched = stretch_fd_limit(&old);
@@ -331,7 +332,7 @@ static bool hold_passive(struct engine *e)
 	}
 }
 
-void engine_fork_prepare(struct engine *e)
+void engine_fork_prepare(struct engine *e, u64 child_stack)
 {
 	/* Here, not with all gates closed: other threads go on meanwhile. */
 	memcg_tree_fork_wait(e->tree);
@@ -341,7 +342,7 @@ void engine_fork_prepare(struct engine *e)
 		return;
 	}
 	request_call(e, REQ_FREEZE_RECLAIM, NULL, 0, NULL);
-	prepare_running(e);
+	prepare_running(e, child_stack);
 }
 
 static void close_passed(struct engine *e)

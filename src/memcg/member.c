@@ -167,11 +167,12 @@ static bool is_work_for_reaper(const struct memcg_tree *t)
 
 	if (!t->seg->shared)
 		return false;
-	for (u32 n = 0; n < high; n++)
+	for (u32 n = 0; n < high; n++) {
 		const struct member *m = seg_member(t, n);
 
-	if (member_active(m) && (is_late(m) || is_dead(m)))
-		return true;
+		if (member_active(m) && (is_late(m) || is_dead(m)))
+			return true;
+	}
 	return atomic32_load(&seg_head(t)->recount_due) || segment_lock_lost(t);
 }
 

@@ -259,7 +259,7 @@ TEST(fork_is_exact)
 		int status;
 		pid_t pid;
 
-		engine_fork_prepare(e);
+		engine_fork_prepare(e, 0);
 		pid = fork();
 		if (pid == 0) {
 			engine_fork_child(e);

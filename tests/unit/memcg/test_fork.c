@@ -71,6 +71,7 @@ static pid_t fork_with(void (*child)(void))
 	ASSERT_EQ(memcg_tree_fork_prepare(tree[0], (u32)os_gettid()), 0);
 	pid = fork();
 	if (!pid) {
+		alarm(60); /* a test that failed waits for nobody */
 		child();
 		_exit(0);
 	}
