@@ -59,6 +59,10 @@ static void touch_files(void *ctx)
 /* Signal mask of the forking thread; its own while it holds the engine. */
 static u64 fork_mask;
 
+/*
+ * No signal meanwhile: its handler in the child would find memory that is out to be
+ * zeros, and what it wrote there would be lost.
+ */
 void fork_prepare(u64 child_stack)
 {
 	u64 mask = 0;
