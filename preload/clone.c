@@ -31,9 +31,6 @@ int clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
 	(CSIGNAL | CLONE_PARENT_SETTID | CLONE_PIDFD | CLONE_PTRACE | CLONE_UNTRACED | CLONE_IO |  \
 	 CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP)
 
-/* The first page and a little: nobody's memory, whatever was forked how. */
-#define NULL_AREA (64 * KIB)
-
 typedef int clone_fn(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
 
 static clone_fn *libc_clone;
@@ -49,12 +46,11 @@ static void on_segv(int sig, siginfo_t *info, void *context)
 	char text[256];
 
 	(void)context;
-	if (info->si_code == SEGV_MAPERR && (u64)info->si_addr >= NULL_AREA) {
+	if (info->si_code == SEGV_MAPERR) {
 		fmt_str(text, sizeof(text),
-			"quire: process %d touched %p, which is not there: a child made by a "
-			"system call, _Fork() or clone() with these flags has none of the managed "
-			"memory of its parent: use fork(), or quire run --mmap=off "
-			"--malloc=none\n",
+			"quire: process %d touched %p, which is not there: made by a system call, "
+			"_Fork() or clone() with special flags, it has none of its parent's "
+			"managed memory: use fork(), or quire run --malloc=none --mmap=off\n",
 			os_getpid(), info->si_addr);
 		os_message(text);
 	}
@@ -67,8 +63,13 @@ void clone_without_memory(void)
 {
 	struct sigaction act = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
-	if (preload.ready)
-		sigaction(SIGSEGV, &act, &program_act);
+	if (!preload.ready)
+		return;
+	sigaction(SIGSEGV, &act, &program_act);
+	/* Nobody would answer: what it maps from here on is its own. */
+	malloc_forget_engine();
+	preload.ready = false;
+	preload.e = NULL;
 }
 
 bool clone_makes_copy(long nr, const long *a)

@@ -412,3 +412,9 @@ void malloc_fork_child(void)
 	if (heap.nr)
 		qje_postfork_child();
 }
+
+void malloc_forget_engine(void)
+{
+	for (u32 i = 0; i < ARENAS_MAX; i++)
+		heap.hooks[i].e = NULL;
+}

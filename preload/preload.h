@@ -34,6 +34,9 @@ extern struct preload preload;
 void malloc_fork_prepare(void);
 void malloc_fork_parent(void);
 void malloc_fork_child(void);
+/* malloc.c: there is none in this process: an arena that asks it for memory ends as
+ * one that touches what it had. */
+void malloc_forget_engine(void);
 /* malloc.c: the arenas that take their memory from the home group. */
 void malloc_start(void);
 /* privilege.c: a call is to come after which the engine cannot start. */
