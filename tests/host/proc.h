@@ -25,14 +25,18 @@ struct pool {
 	size_t nr_pages;
 };
 
+/* What is being tried, in front of what is wrong with it. */
+static char die_where[64];
+
 __attribute__((noreturn, format(printf, 1, 2))) static inline void die(const char *fmt, ...)
 {
-	char text[200];
+	char text[300];
 	va_list ap;
 	int n;
 
+	n = snprintf(text, sizeof(text), "%s", die_where);
 	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text) - 1, fmt, ap);
+	n += vsnprintf(text + n, sizeof(text) - 1 - (size_t)n, fmt, ap);
 	va_end(ap);
 	text[n] = '\n';
 	if (write(2, text, (size_t)n + 1) < 0)
