@@ -48,7 +48,11 @@ static void trees_unlock(void)
 	atomic32_store(&open_trees.busy, 0);
 }
 
-/* The allocator first: a thread inside it may be waiting for the engine. */
+/*
+ * The allocator first: a thread inside it may be waiting for the engine.  No signal
+ * meanwhile: its handler in the child would find memory that is out to be zeros, and
+ * what it wrote there would be lost.
+ */
 static void fork_prepare(void)
 {
 	bool with_heaps = false;

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <quire/quire.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -289,5 +291,72 @@ TEST(fork_is_exact)
 			FAIL("block %lu differs in the parent", i);
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	ASSERT_EQ(status, 0);
+	quire_close(q);
+}
+
+#define COLD_SIZE (4 * MIB)
+
+static unsigned char *cold;
+static volatile sig_atomic_t nr_signals;
+
+static void look_at_cold(int sig)
+{
+	size_t at = (size_t)nr_signals++ * 40961 % COLD_SIZE;
+
+	(void)sig;
+	if (cold[at] != 7)
+		_exit(9);
+}
+
+/* Signals for this process and its children, as fast as they are taken. */
+static pid_t start_sender(void)
+{
+	pid_t us = getpid(), pid;
+
+	setpgid(0, 0);
+	pid = fork();
+	if (pid)
+		return pid;
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		kill(-us, SIGUSR1);
+		for (volatile int n = 0; n < 3000; n++)
+			;
+	}
+}
+
+/* A handler that runs in the child before all else sees what the parent had. */
+TEST(signals_during_fork)
+{
+	enum { FORKS = 40 };
+	struct sigaction act = { .sa_handler = look_at_cold, .sa_flags = SA_RESTART };
+	struct quire *q;
+	void *p;
+	pid_t sender, pid;
+	int status;
+
+	signal(SIGUSR1, SIG_IGN);
+	sender = start_sender();
+	ASSERT_GT(sender, 0);
+	q = open_real();
+	ASSERT_OK(quire_map(limited_group(q), COLD_SIZE, 0, &p));
+	cold = p;
+	for (size_t n = 0; n < COLD_SIZE; n++)
+		cold[n] = 7;
+	sigaction(SIGUSR1, &act, NULL);
+	fflush(NULL);
+	for (int n = 0; n < FORKS; n++) {
+		ASSERT_OK(quire_advise(q, p, COLD_SIZE, QUIRE_PAGEOUT));
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			_exit(0);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_EQ(status, 0);
+	}
+	ASSERT_GT(nr_signals, 0);
+	kill(sender, SIGKILL);
+	signal(SIGUSR1, SIG_IGN);
 	quire_close(q);
 }
