@@ -24,6 +24,6 @@ check() { # MAX PAGER HALF
 
 for pager in uffd_move uffd_copy; do
 	check 256M $pager states
-	check 10M $pager flight # less than its pages
+	check 9M $pager flight # less than its pages
 done
 exit $failed

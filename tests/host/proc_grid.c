@@ -33,8 +33,8 @@
 
 #define STATE_PAGES 48u
 /* More than the limit that proc-grid.sh gives this half. */
-#define FLIGHT_PAGES 2560u
-#define FLIGHT_STRIDE 8u
+#define FLIGHT_PAGES 2048u
+#define FLIGHT_STRIDE 16u
 #define BALLAST_PAGES 512u
 #define CLONE_STACK (256u << 10)
 #define CHURNERS 3
