@@ -37,6 +37,8 @@
 #define FLIGHT_STRIDE 16u
 #define BALLAST_PAGES 512u
 #define CLONE_STACK (256u << 10)
+/* From a little above the border of two pages, so that both are written at once. */
+#define CLONE_STACK_USED (CLONE_STACK - PAGE + 64)
 #define CHURNERS 3
 #define TRIES 50
 #define MISSED 3 /* exit status */
@@ -376,8 +378,9 @@ static int copy_main(void *arg)
 
 static pid_t make_copy(struct cell *c)
 {
-	pid_t pid = c->kind == CLONE ? clone(copy_main, clone_stack + CLONE_STACK, SIGCHLD, c) :
-				       fork();
+	pid_t pid = c->kind == CLONE ?
+			    clone(copy_main, clone_stack + CLONE_STACK_USED, SIGCHLD, c) :
+			    fork();
 
 	if (!pid)
 		_exit(copy_main(c));
