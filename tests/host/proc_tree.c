@@ -298,6 +298,7 @@ static void signals(int nr)
 	pid_t group_id = getpid(), sender;
 	int in_children = 0;
 
+	sigaction(SIGUSR1, &act, NULL);
 	setpgid(0, 0);
 	sender = fork();
 	if (!sender) {
@@ -310,7 +311,6 @@ static void signals(int nr)
 		}
 	}
 	setpgid(sender, sender);
-	sigaction(SIGUSR1, &act, NULL);
 	for (int n = 0; n < nr; n++) {
 		int status;
 		pid_t pid;
