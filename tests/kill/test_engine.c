@@ -103,7 +103,7 @@ static void page_and_fork(void)
 	MUST(!engine_group_remove(its, own, ENGINE_REMOVE_REPARENT));
 	for (u32 page = 0; page < 64; page++)
 		write_page(page, ROUNDS - 1);
-	engine_fork_prepare(its);
+	engine_fork_prepare(its, 0);
 	pid = fork();
 	if (!pid) {
 		child_checks();
