@@ -163,14 +163,16 @@ void member_set_passive(struct memcg_tree *t, u64 bytes)
 	atomic64_store(&seg_member(t, t->self)->passive, bytes);
 }
 
-/* What it has told, if it is one; a child that is not there yet is its parent's part. */
+/* What it has told, if it is one; also a child that is not there yet. */
 static u64 passive_bytes(const struct memcg_tree *t, u32 n)
 {
-	const struct member *m = seg_member(t, n);
+	return n != t->self && member_alive(t, n) ? atomic64_load(&seg_member(t, n)->passive) : 0;
+}
 
-	if (n == t->self || atomic32_load(&m->state) != MEMBER_ACTIVE)
-		return 0;
-	return atomic64_load(&m->passive);
+/* Until it is there, its record has its parent's pid. */
+static bool may_count(const struct memcg_tree *t, u32 n)
+{
+	return passive_bytes(t, n) && atomic32_load(&seg_member(t, n)->state) == MEMBER_ACTIVE;
 }
 
 u64 member_others_passive(const struct memcg_tree *t, struct memcg_id id)
@@ -197,7 +199,7 @@ static void charge_passive(struct memcg_tree *t, u32 n, u64 boot_ns, u64 pages)
 	if (segment_lock(t))
 		return;
 	c = objcg_at(t, objcg_find(t, m->info.home, n));
-	if (c && m->boot_ns == boot_ns && passive_bytes(t, n))
+	if (c && m->boot_ns == boot_ns && may_count(t, n))
 		objcg_set_overhead(t, c, MEMCG_STAT_UNMANAGED, pages);
 	segment_unlock(t);
 }
@@ -214,7 +216,7 @@ void member_count_passive(struct memcg_tree *t)
 		const struct member *m = seg_member(t, n);
 		u64 boot_ns = m->boot_ns, bytes, others;
 
-		if (!passive_bytes(t, n))
+		if (!may_count(t, n))
 			continue;
 		bytes = os_process_anon(m->info.pid, &others);
 		charge_passive(t, n, boot_ns, (bytes - others) >> PAGE_SHIFT);

@@ -59,6 +59,26 @@ TEST(what_others_may_fill)
 	together_exit(&meta, fd);
 }
 
+/* Of children forked one after the other none may be there before the last is asked for. */
+TEST(children_to_be_count)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+
+	member_set_passive(tree[0], 7 * MIB);
+	ASSERT_EQ(memcg_tree_fork_prepare(tree[0], (u32)os_gettid()), 0);
+	ASSERT_EQ(member_others_passive(tree[0], group[0]), 8 * MIB);
+	ASSERT_EQ(member_others_passive(tree[2], group[0]), 16 * MIB);
+	/* What is in memory yet is the parent's. */
+	member_count_passive(tree[1]);
+	ASSERT_EQ(memcg_overhead(tree[0], handle[0], MEMCG_STAT_UNMANAGED),
+		  mem_of(tree[0], group[0]));
+	memcg_tree_fork_parent(tree[0]);
+	memcg_tree_fork_failed(tree[0], (u32)os_gettid());
+	ASSERT_EQ(member_others_passive(tree[0], group[0]), 0);
+	together_exit(&meta, fd);
+}
+
 static u64 own_pages(void)
 {
 	u64 others, all = os_process_anon(os_getpid(), &others);
