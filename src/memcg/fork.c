@@ -260,6 +260,8 @@ static void charge_late(struct memcg_tree *t, struct objcg *c, enum page_counter
 
 void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home)
 {
+	bool is_passive = atomic64_load(&seg_member(t, t->self)->passive);
+
 	for (u32 o = 1; t->fork_copy && o < t->nr_fork_copies; o++) {
 		const struct fork_copy *copy = &t->fork_copy[o];
 		struct objcg *c = objcg_at(t, copy->record);
@@ -270,8 +272,11 @@ void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home)
 			stat_add(&c->stat[n], copy->gauge[n]);
 		charge_late(t, c, COUNTER_SWAP, &c->late_swap);
 		charge_late(t, c, COUNTER_ZSWAP, &c->late_zswap);
-		/* What is not in pages is the parent's until somebody writes to it. */
-		if (o == home.v)
+		/* What is not in pages is the parent's until somebody writes to it.  One
+		 * that does not page never looks; it is counted by others, and anew. */
+		if (o == home.v && is_passive)
+			memcg_set_overhead(t, home, MEMCG_STAT_UNMANAGED, 0);
+		if (o == home.v && !is_passive)
 			memcg_set_shared(t, home, UINT64_MAX);
 		else
 			charge_late(t, c, COUNTER_MEMORY, &c->late_memory);

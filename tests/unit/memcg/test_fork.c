@@ -3,6 +3,7 @@
  * test_fork.c - a forked child is a member more; of a private tree, it has its own.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -159,6 +160,43 @@ TEST(child_shares_what_cannot_leave)
 	ASSERT_EQ(mem_of(tree[1], group), 39 + 8 + 3);
 	memcg_set_overhead(tree[0], handle[0], MEMCG_STAT_KERNEL, 0);
 	memcg_zswap_uncharge(tree[0], handle[0], 3 * 4096);
+	shared_exit(&meta, fd);
+}
+
+static char own[100 * PAGE_SIZE];
+
+static void is_counted_anew(void)
+{
+	CHECK(memcg_tree_fork_child(tree[0]) == 0);
+	memcg_tree_fork_settle(tree[0], handle[0]);
+	memset(own, 1, sizeof(own));
+	reach(1);
+	wait_until(2);
+	memcg_tree_close(tree[0]);
+}
+
+/* What somebody has counted of a parent that does not page says nothing of its child. */
+TEST(child_that_does_not_page)
+{
+	struct meta meta = { 0 };
+	int fd = shared_init(&meta);
+	u64 before, seen;
+	pid_t pid;
+
+	ASSERT_EQ(member_set_home(tree[0], group), 0);
+	memcg_set_overhead(tree[0], handle[0], MEMCG_STAT_UNMANAGED, 100000);
+	member_set_passive(tree[0], MIB);
+	pid = fork_with(is_counted_anew);
+	wait_until(1);
+	member_set_passive(tree[0], 0);
+	before = mem_of(tree[1], group);
+	member_count_passive(tree[1]);
+	seen = mem_of(tree[1], group) - before;
+	reach(2);
+	end_child(pid);
+	ASSERT_TRUE(seen >= 100 && seen < 100000);
+	ASSERT_EQ(mem_of(tree[1], group), before - 30); /* those it had as pages */
+	memcg_set_overhead(tree[0], handle[0], MEMCG_STAT_UNMANAGED, 0);
 	shared_exit(&meta, fd);
 }
 

@@ -11,6 +11,7 @@
 #include "base/os.h"
 #include "fixture.h"
 #include "memcg/internal.h"
+#include "memcg/move.h"
 
 static struct memcg_tree *tree[3];
 static struct memcg_id group[3]; /* a, a/b, c: the homes */
