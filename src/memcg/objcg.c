@@ -106,15 +106,24 @@ static bool nothing_charged(const struct objcg *c)
 	       atomic64_load(&c->zswap_bytes) == 0;
 }
 
+/* Our number of record i; 0 where another process has written over it. */
+static u32 own_number(const struct memcg_tree *t, u32 i)
+{
+	u32 o = objcg_at(t, i) ? objcg_at(t, i)->local : 0;
+
+	return o < t->nr_handles && atomic32_peek(&t->handle[o]) == i ? o : 0;
+}
+
 /* Nothing is charged to c and nobody may use it: its counts go to what the
  * group keeps of former members, of which it becomes the first if need be. */
 static void objcg_free(struct memcg_tree *t, u32 i)
 {
 	struct objcg *c = objcg_at(t, i);
 	u32 keeper = objcg_find(t, atomic32_peek(&c->memcg), MEMBER_NOBODY);
+	u32 o = own_number(t, i);
 
-	if (atomic32_peek(&c->member) == t->self)
-		handle_free(t, c->local);
+	if (atomic32_peek(&c->member) == t->self && o)
+		handle_free(t, o);
 	if (!keeper) {
 		atomic32_store(&c->member, MEMBER_NOBODY);
 		return;
@@ -153,18 +162,19 @@ static u32 objcg_create(struct memcg_tree *t, u32 memcg)
 static u32 get_locked(struct memcg_tree *t, struct memcg_id id)
 {
 	u32 memcg = memcg_online_of(t, id.v);
-	u32 i = objcg_find(t, memcg, t->self);
+	u32 i = objcg_find(t, memcg, t->self), o;
 	struct objcg *c;
 
 	if (!i) {
 		member_uses(t, memcg);
 		i = objcg_create(t, memcg);
 	}
-	c = objcg_at(t, i);
-	if (!c)
+	o = own_number(t, i);
+	if (!o)
 		return 0;
+	c = objcg_at(t, i);
 	atomic32_store(&c->refs, atomic32_peek(&c->refs) + 1);
-	return c->local;
+	return o;
 }
 
 int objcg_get(struct memcg_tree *t, struct memcg_id id, struct objcg_id *ret)

@@ -67,10 +67,11 @@ bool segment_commit(struct memcg_tree *t, enum seg_area a, u32 nr)
 	u64 end = align_up(area_of[a].at + area_of[a].nr_max * area_of[a].record, PAGE_SIZE);
 	u64 from = area_of[a].at + has, to;
 
-	if (nr <= atomic32_peek(&ah->nr_ready))
-		return true;
+	/* First: nr_ready is what another process says. */
 	if (nr > area_of[a].nr_max)
 		return false;
+	if (nr <= atomic32_peek(&ah->nr_ready))
+		return true;
 	to = min_of(end, max_of(from + SEG_STEP, area_of[a].at + nr * area_of[a].record));
 	to = align_up(to, PAGE_SIZE);
 	if (make_memory(t->seg, from, to))
@@ -104,7 +105,7 @@ u32 segment_alloc(struct memcg_tree *t, enum seg_area a)
 		i = atomic32_peek(&ah->free_head);
 		atomic32_store(&ah->free_head, atomic32_peek(link));
 	} else {
-		i = atomic32_peek(&ah->nr_high);
+		i = seg_high(t, a, area_of[a].nr_max);
 		if (!segment_commit(t, a, i + 1))
 			return 0;
 		atomic32_store(&ah->nr_high, i + 1);

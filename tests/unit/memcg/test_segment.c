@@ -546,6 +546,46 @@ TEST(scribbled_records)
 	shared_exit(&s);
 }
 
+/* Nothing outside the segment, nor beside our table of handles, is read or written. */
+TEST(scribbled_sizes)
+{
+	struct shared s;
+	struct memcg_id a, id;
+	struct objcg_id o;
+	struct area_head *groups, *objcgs;
+	struct objcg *c;
+	u32 high, ready, local;
+
+	shared_init(&s);
+	a = group_make(s.t[0], "a");
+	(void)handle_of(s.t[0], a);
+	objcgs = &seg_head(s.t[1])->area[SEG_OBJCGS];
+	groups = &seg_head(s.t[1])->area[SEG_GROUPS];
+	high = atomic32_load(&groups->nr_high);
+	ready = atomic32_load(&groups->nr_ready);
+	atomic32_store(&groups->nr_high, UINT32_MAX);
+	atomic32_store(&groups->nr_ready, UINT32_MAX);
+	ASSERT_EQ(memcg_create(s.t[0], a, "b", &id), -ENOSPC);
+	atomic32_store(&groups->nr_high, high);
+	atomic32_store(&groups->nr_ready, ready);
+	high = atomic32_load(&objcgs->nr_high);
+	ready = atomic32_load(&objcgs->nr_ready);
+	id = group_make(s.t[0], "c");
+	atomic32_store(&objcgs->nr_high, 1u << 31);
+	atomic32_store(&objcgs->nr_ready, UINT32_MAX);
+	ASSERT_EQ(objcg_get(s.t[0], id, &o), -ENOSPC);
+	atomic32_store(&objcgs->nr_high, high);
+	atomic32_store(&objcgs->nr_ready, ready);
+	mutex_lock(&s.t[0]->seg->lock);
+	c = objcg_at(s.t[0], objcg_find(s.t[0], a.v, 0));
+	mutex_unlock(&s.t[0]->seg->lock);
+	local = c->local;
+	c->local = UINT32_MAX;
+	ASSERT_EQ(objcg_get(s.t[0], a, &o), -ENOSPC);
+	c->local = local;
+	shared_exit(&s);
+}
+
 /* ---- cost ------------------------------------------------------------------------- */
 
 TEST(ten_thousand_groups)
