@@ -118,6 +118,17 @@ out -p memory.oom.group=1
 verdict 'memory.oom.group: all are ended' $?
 [ "$(value oom_kill)" = 3 ] && [ "$(value oom_group_kill)" = 1 ]
 verdict 'and counted' $?
+# Another run looks for trees that have ended while the only process of one is another
+# program, which is no member; the next one is again.
+timeout 30 "$quire" run --max 64M -- sh -c "(exec env LD_PRELOAD= sh -c 'sleep 1.5; export LD_PRELOAD=\$0; exec true' \$LD_PRELOAD) &
+	sleep 0.3" 2>"$work/err"
+sleep 0.2
+"$quire" run --max 32M true
+sleep 2
+[ ! -s "$work/err" ] || cat "$work/err"
+[ ! -s "$work/err" ]
+verdict 'a tree whose only process is being replaced is kept' $?
+
 # What those processes left is removed by the next run, which removes its own.
 "$quire" run --max 32M --stats-file "$work/report" true
 [ -z "$(ls "$work/quire" | grep '^run:')" ]
