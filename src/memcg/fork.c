@@ -95,7 +95,7 @@ static int make_member(struct memcg_tree *t)
 		return ret;
 	m = seg_member(t, t->fork_member);
 	t->fork_boot_ns = m->boot_ns;
-	m->image = us->image;
+	atomic64_store(&m->image, atomic64_load(&us->image));
 	m->info.home = us->info.home;
 	memcpy(m->info.comm, us->info.comm, sizeof(m->info.comm));
 	memcpy(m->info.pager, us->info.pager, sizeof(m->info.pager));

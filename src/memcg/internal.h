@@ -95,7 +95,8 @@ struct member {
 	struct atomic64 released; /* (T) it uses no id that was removed up to this removal */
 	struct event doorbell; /* (A) its kswapd sleeps there */
 	struct atomic64 passive; /* (O) bytes it may fill without paging; 0: it pages */
-	u64 image; /* (T) os_process_image() at attach: tells programs before and after exec */
+	/* (O) os_process_image() at attach: tells programs before and after exec */
+	struct atomic64 image;
 	struct atomic64 charging; /* (A) counters_begin() */
 };
 _Static_assert(SEG_MEMBERS_AT + NR_MEMBERS * sizeof(struct member) == SEG_GROUPS_AT, "members fit");
@@ -369,6 +370,8 @@ int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how, u
 void member_leave(struct memcg_tree *t, u32 n);
 /* Is a member of that pid another program by now? */
 bool member_was_replaced(const struct memcg_tree *t, int pid);
+/* The record of the image before is ours until we close it. */
+void member_was_us(struct memcg_tree *t);
 /* The least of what all members have released; what one has, UINT64_MAX if it is gone. */
 u64 member_least_released(const struct memcg_tree *t);
 u64 member_released(const struct memcg_tree *t, u32 n);

@@ -155,6 +155,8 @@ void segment_lock_forget_image(struct memcg_tree *t)
 
 	if ((int)(owner >> 32) == os_getpid() && atomic64_cas(&h->lock_owner, owner, 0))
 		futex_wake(&h->lock_seq, UINT32_MAX, true);
+	/* From here on it is this image that holds it, and nobody may take it from us. */
+	member_was_us(t);
 }
 
 void segment_change_begin(struct memcg_tree *t)

@@ -105,9 +105,9 @@ static bool is_away(const struct member *m)
 /* Its process is another program now, one that has not joined. */
 static bool is_replaced(const struct member *m)
 {
-	u64 image = m->image ? os_process_image(m->info.pid) : 0;
+	u64 was = atomic64_load(&m->image), image = was ? os_process_image(m->info.pid) : 0;
 
-	return image && image != m->image;
+	return image && image != was;
 }
 
 static bool is_dead(const struct member *m)
@@ -138,6 +138,16 @@ bool member_was_replaced(const struct memcg_tree *t, int pid)
 static bool was_us(const struct member *m)
 {
 	return m->info.pid == os_getpid() && atomic32_load(&m->state) == MEMBER_ACTIVE;
+}
+
+void member_was_us(struct memcg_tree *t)
+{
+	u64 image = os_process_image(os_getpid());
+	u32 high = nr_members(t);
+
+	for (u32 n = 0; n < high; n++)
+		if (was_us(seg_member(t, n)) && atomic64_load(&seg_member(t, n)->image))
+			atomic64_store(&seg_member(t, n)->image, image);
 }
 
 static bool reap(struct memcg_tree *t, bool (*gone)(const struct member *m))
@@ -225,7 +235,7 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 	m->boot_ns = os_boot_ns();
 	atomic64_store(&m->released, atomic64_peek(&seg_head(t)->nr_removed));
 	if (how == MEMCG_ATTACH_NEW_IMAGE)
-		m->image = os_process_image(os_getpid());
+		atomic64_poke(&m->image, os_process_image(os_getpid()));
 	if (t->seg->shared)
 		event_init_shared(&m->doorbell);
 	else

@@ -228,6 +228,36 @@ TEST(stopped_delays_nobody)
 	common_exit();
 }
 
+/* A program that has just been exec'ed; its record is still that of the one before. */
+static void lock_as_new_image(struct memcg_tree *t)
+{
+	struct atomic64 *image = &seg_member(t, t->self)->image;
+
+	atomic64_store(image, os_process_image(os_getpid()) + 16);
+	if (!member_was_replaced(t, os_getpid()))
+		_exit(1);
+	segment_lock_forget_image(t);
+	lock_for_a_while(t);
+}
+
+TEST(not_taken_over_from_a_new_image)
+{
+	struct memcg_tree *t;
+	pid_t pid;
+	int status;
+
+	common_init();
+	pid = child(lock_as_new_image);
+	while (!*(volatile u32 *)&page->ready)
+		os_sched_yield();
+	t = attach();
+	ASSERT_EQ(page->sum, 1u);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+	memcg_tree_close(t);
+	common_exit();
+}
+
 TEST(other_namespace)
 {
 	const u64 foreign = 0x3fffffull << 32 | 1;

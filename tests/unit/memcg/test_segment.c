@@ -189,10 +189,10 @@ TEST(replaced_member_is_reaped)
 	a = group_make(s.t[0], "a");
 	memcg_charge_force(s.t[1], handle_of(s.t[1], a), 33);
 	member_self(s.t[1])->pid = getppid();
-	seg_member(s.t[1], 1)->image = os_process_image(getppid());
-	ASSERT_NE(seg_member(s.t[1], 1)->image, 0);
+	atomic64_store(&seg_member(s.t[1], 1)->image, os_process_image(getppid()));
+	ASSERT_NE(atomic64_load(&seg_member(s.t[1], 1)->image), 0);
 	ASSERT_FALSE(member_reap(s.t[0]));
-	seg_member(s.t[1], 1)->image += 16;
+	(void)atomic64_fetch_add(&seg_member(s.t[1], 1)->image, 16);
 	ASSERT_TRUE(member_reap(s.t[0]));
 	ASSERT_EQ(mem_of(s.t[0], a), 0);
 	shared_exit(&s);
