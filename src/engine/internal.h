@@ -176,7 +176,6 @@ struct engine {
 	struct fault_thread fault_thread[PAGER_MAX_QUEUES];
 	u8 *request_buf, *kswapd_buf, *writeback_buf;
 	int statm_fd; /* (ticker) */
-	u64 nr_ticks; /* (ticker) */
 	struct placement placement; /* (ticker) */
 	struct atomic64 map_cursor; /* next queue for a new range */
 	struct atomic64 told_locked; /* what MEMCG_STAT_MLOCKED has of us */

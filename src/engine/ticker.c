@@ -23,7 +23,7 @@
  */
 #define LOOK_BUSY_NS (5 * NSEC_PER_MSEC)
 #define LOOK_MOVED (MIB / PAGE_SIZE)
-#define REAP_TICKS 10
+#define REAP_NS NSEC_PER_SEC
 /* Less than this is not worth walking page tables for. */
 #define SHARED_MIN (256 * KIB / PAGE_SIZE)
 
@@ -170,14 +170,12 @@ void ticker_main(struct thread *self)
 			next_look = now + look_ns;
 		}
 		if (now >= next_tick) {
-			e->nr_ticks++;
 			next_tick = now + TICK_NS;
 			/* Perhaps another process has removed a group of ours. */
 			if (memcg_nr_unreleased(e->tree) && !e->unsettled)
 				event_signal(&e->request_event);
 			/* Nobody tells that another process of the tree has ended. */
-			if (e->nr_ticks % REAP_TICKS == 0)
-				(void)member_reap(e->tree);
+			(void)member_reap_since(e->tree, REAP_NS);
 			member_count_passive(e->tree);
 			record_member(e);
 			aspace_tell_locked(e);

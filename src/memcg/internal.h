@@ -68,6 +68,7 @@ struct seg_header {
 	struct atomic32 nr_refused; /* processes that found all records taken */
 	struct atomic32 nr_forgotten; /* those whose record is another's by now */
 	struct atomic64 count_next_ns; /* when members that do not page are counted again */
+	struct atomic64 reaped_ns; /* when somebody last looked for dead members, now and then */
 	struct atomic64 oom_until_ns; /* somebody chooses whom to end, until then at most */
 	/* (C) inodes of the namespaces of all members: what pids and start times mean */
 	u64 pid_ns, time_ns;

@@ -200,6 +200,14 @@ bool member_reap(struct memcg_tree *t)
 	return any;
 }
 
+bool member_reap_since(struct memcg_tree *t, u64 period_ns)
+{
+	struct atomic64 *last = &seg_head(t)->reaped_ns;
+	u64 now = os_now_ns(), old = atomic64_load(last);
+
+	return now - old >= period_ns && atomic64_cas(last, old, now) && member_reap(t);
+}
+
 int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 {
 	struct atomic32 *high = &seg_head(t)->area[SEG_MEMBERS].nr_high;

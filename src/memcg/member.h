@@ -31,6 +31,9 @@ const struct member_info *member_info(const struct memcg_tree *t, u32 n);
  * system calls for each member.  Counters are exact afterwards, or when those who charge
  * while it looks let it, at the next call. */
 bool member_reap(struct memcg_tree *t);
+/* The same, unless some member has in the last period_ns: all that page look, and what
+ * they ask for is under the tree lock. */
+bool member_reap_since(struct memcg_tree *t, u64 period_ns);
 /* Why process pid is ended, for the report. */
 void member_last_words(struct memcg_tree *t, int pid, const char *format, const char *arg);
 /* End it, if it is still that process.  False: we may not. */

@@ -28,6 +28,8 @@
 #define BALANCE_ROUNDS 32u
 /* Pause after a round that brought nothing while a fault waits. */
 #define FRUITLESS_NS NSEC_PER_MSEC
+/* Among members that are short of memory, one looks for the dead so often. */
+#define REAP_NS (20 * NSEC_PER_MSEC)
 /* Fruitless rounds, with nobody waiting, until refused pages are tried again: 6 s. */
 #define RESCUE_PERIOD 64u
 /* Refused pages tried again at a time: batches of SWAP_CLUSTER_MAX, 8 GiB. */
@@ -183,7 +185,7 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 		fruitless++;
 		/* The others' faults take what they make room for: one of ours goes first. */
 		if (retries == OTHERS_RETRIES && fruitless % MAX_RECLAIM_RETRIES == 0) {
-			(void)member_reap(r->tree);
+			(void)member_reap_since(r->tree, REAP_NS);
 			r->ops.force_fault(r->ops.ctx, t);
 			forced++;
 		}

@@ -174,6 +174,22 @@ TEST(largest)
 	together_exit(&meta, fd);
 }
 
+TEST(one_looks_for_the_dead)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+
+	ASSERT_FALSE(member_reap_since(tree[0], NSEC_PER_SEC));
+	memcg_charge_force(tree[2], handle[2], 5);
+	member_self(tree[2])->pid = 0x7fffffff; /* nobody's */
+	ASSERT_FALSE(member_reap_since(tree[1], NSEC_PER_SEC));
+	ASSERT_EQ(mem_of(tree[0], group[2]), 5);
+	os_sleep_ns(20 * NSEC_PER_MSEC);
+	ASSERT_TRUE(member_reap_since(tree[1], 10 * NSEC_PER_MSEC));
+	ASSERT_EQ(mem_of(tree[0], group[2]), 0);
+	together_exit(&meta, fd);
+}
+
 TEST(one_chooses)
 {
 	struct meta meta = { 0 };
