@@ -94,6 +94,8 @@ u64 os_process_image(int pid);
  * process that may not be looked at.  It walks the page tables: 1 ms for 100 MiB.
  */
 u64 os_process_anon(int pid, u64 *ret_others);
+/* Has process pid that file in its memory?  1, 0 or -errno: it may not be looked at. */
+int os_process_maps(int pid, u64 dev, u64 ino);
 u64 os_statm_anon(const char *text, long len); /* the bytes by what /proc/PID/statm says */
 int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
 /* Block what may arrive at any moment, not what an instruction of this thread raises. */

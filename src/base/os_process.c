@@ -5,13 +5,15 @@
  * Owns: telling a process that lives from a zombie, from nobody, and from another
  * one that was given the same number since.
  * Does not own: what its death means (memcg/member.c, memcg/lock.c).
- * Entry points: os_process_alive(), os_process_image(), os_boot_ns(), os_process_anon().
+ * Entry points: os_process_alive(), os_process_image(), os_boot_ns(), os_process_anon(),
+ * os_process_maps().
  * Invariants: as os.c.  In doubt a process is alive: who takes a living one for
  * dead gives away what it uses, who waits for a dead one looks again later.
  */
 #include "base/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -96,6 +98,42 @@ bool os_process_alive(int pid, u64 boot_ns)
 	os_close(fd);
 	/* When it started, by os_boot_ns(), rounded down. */
 	return !ended && stat_field(pid, STAT_START) * CLOCK_TICK_NS <= boot_ns;
+}
+
+static bool holds(const char *text, size_t len, const char *what)
+{
+	size_t n = strlen(what);
+
+	for (size_t i = 0; i + n <= len; i++)
+		if (!memcmp(text + i, what, n))
+			return true;
+	return false;
+}
+
+int os_process_maps(int pid, u64 dev, u64 ino)
+{
+	char path[32], want[64], text[4096];
+	size_t kept = 0, most;
+	bool found = false;
+	long n;
+	int fd;
+
+	/* As in proc(5): "... rw-s 00000000 00:19 2817 /dev/shm/..." */
+	fmt_str(want, sizeof(want), " %02x:%02x %llu ", (u32)(dev >> 8 & 0xfff),
+		(u32)((dev & 0xff) | (dev >> 12 & 0xfff00)), (unsigned long long)ino);
+	fmt_str(path, sizeof(path), "/proc/%d/maps", pid);
+	fd = os_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	while (!found && (n = os_read(fd, text + kept, sizeof(text) - kept)) > 0) {
+		most = kept + (size_t)n;
+		found = holds(text, most, want);
+		/* It may lie across two reads. */
+		kept = min_of(most, strlen(want));
+		memmove(text, text + most - kept, kept);
+	}
+	os_close(fd);
+	return found;
 }
 
 /* KiB of a line of smaps_rollup, in bytes; the first line has no such key. */

@@ -194,6 +194,7 @@ struct segment {
 	char *base; /* (C) */
 	u64 lock_word; /* (L) what the owner word is while we hold it */
 	bool shared; /* (C) other processes may map it */
+	u64 dev, ino; /* (C) of its file */
 	bool readonly; /* (C) */
 	u32 refs; /* (L) trees on it */
 	u64 counted; /* (L) bytes in meta: private memory only */

@@ -393,6 +393,12 @@ void member_last_words(struct memcg_tree *t, int pid, const char *format, const 
 	}
 }
 
+/* Its record says so, and so it is: others may write to root's tree, and name any process. */
+static bool is_member(const struct memcg_tree *t, const struct member *m)
+{
+	return !is_dead(m) && os_process_maps(m->info.pid, t->seg->dev, t->seg->ino) != 0;
+}
+
 bool member_kill(struct memcg_tree *t, int pid)
 {
 	u32 high = nr_members(t);
@@ -405,7 +411,7 @@ bool member_kill(struct memcg_tree *t, int pid)
 
 		if (!member_active(m) || m->info.pid != pid)
 			continue;
-		if (pid == os_getpid() || !is_dead(m))
+		if (pid == os_getpid() || is_member(t, m))
 			may = os_syscall6(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0, 0, 0) != -EPERM;
 		break;
 	}

@@ -266,6 +266,7 @@ static int segment_open(struct meta *meta, int fd, bool readonly, bool may_make,
 			struct segment **ret_seg)
 {
 	struct segment *s;
+	struct stat st;
 	int ret = fd >= 0 ? file_prepare(fd, may_make) : 0;
 
 	if (ret)
@@ -277,6 +278,10 @@ static int segment_open(struct meta *meta, int fd, bool readonly, bool may_make,
 	s->meta = meta;
 	s->shared = fd >= 0;
 	s->readonly = readonly;
+	if (s->shared && !os_fstat(fd, &st)) {
+		s->dev = st.st_dev;
+		s->ino = st.st_ino;
+	}
 	ret = segment_map(s, fd);
 	if (ret) {
 		meta_free(meta, s, sizeof(*s));

@@ -174,6 +174,38 @@ TEST(largest)
 	together_exit(&meta, fd);
 }
 
+/* Its record names a process that has nothing to do with the tree; then one that has. */
+TEST(ends_members_only)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta), status, ready[2];
+	pid_t pid;
+	char byte;
+
+	ASSERT_EQ(pipe(ready), 0);
+	for (u32 n = 0; n < 2; n++) {
+		pid = fork();
+		if (!pid) {
+			for (u32 i = 0; i < 3 && !n; i++)
+				munmap(tree[i]->seg->base, SEG_BYTES);
+			(void)!write(ready[1], "", 1);
+			pause();
+		}
+		ASSERT_EQ(read(ready[0], &byte, 1), 1);
+		member_self(tree[1])->pid = pid;
+		seg_member(tree[1], 1)->boot_ns = os_boot_ns();
+		ASSERT_TRUE(member_kill(tree[0], pid));
+		os_sleep_ns(50 * NSEC_PER_MSEC);
+		if (!n)
+			ASSERT_EQ(waitpid(pid, &status, WNOHANG), 0);
+		kill(pid, SIGTERM);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_EQ(WTERMSIG(status), n ? SIGKILL : SIGTERM);
+	}
+	member_self(tree[1])->pid = os_getpid();
+	together_exit(&meta, fd);
+}
+
 TEST(one_looks_for_the_dead)
 {
 	struct meta meta = { 0 };
