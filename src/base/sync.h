@@ -139,9 +139,10 @@ static inline void stat_set(struct counter64 *s, u64 n)
 	sync_step(s);
 	__atomic_store_n(&s->v, n, __ATOMIC_RELAXED);
 }
-static inline u64 stat_xchg(struct counter64 *s, u64 n)
+static inline bool stat_cas(struct counter64 *s, u64 from, u64 to)
 {
-	return __atomic_exchange_n(&s->v, n, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(&s->v, &from, to, false, __ATOMIC_RELAXED,
+					   __ATOMIC_RELAXED);
 }
 static inline u64 stat_read(const struct counter64 *s)
 {

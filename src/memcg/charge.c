@@ -72,6 +72,17 @@ static bool charge_counters(struct memcg_tree *t, struct objcg_id o, u32 nr, u32
 	return ok;
 }
 
+/* What others pay of the total of c is `to` now, and was more.  Charged first: killed
+ * in between, too much is on the counters.  False: it was something else by now. */
+static bool less_late(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 from, u64 to)
+{
+	(void)page_counter_charge(t, memcg, COUNTER_MEMORY, from - to, 0);
+	if (atomic64_cas(&c->late_memory, from, to))
+		return true;
+	page_counter_uncharge(t, memcg, COUNTER_MEMORY, from - to, 0);
+	return false;
+}
+
 /*
  * nr pages less in the total: what others pay of it cannot be more than all of it.
  * Every uncharge answers for at most what it took itself, so several at once leave
@@ -90,8 +101,7 @@ static void clip_late(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
 		if (late <= total)
 			return;
 		less = min_of(nr, late - total);
-	} while (!atomic64_cas(&c->late_memory, late, late - less));
-	(void)page_counter_charge(t, memcg, COUNTER_MEMORY, less, 0);
+	} while (!less_late(t, memcg, c, late, late - less));
 }
 
 /* Between counters_begin() and counters_end(). */
@@ -433,22 +443,38 @@ int memcg_try_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objc
 
 /* ---- overhead ------------------------------------------------------------------------------- */
 
+static void give_back(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
+{
+	(void)atomic64_fetch_sub(&c->memory, nr);
+	clip_late(t, memcg, c, nr);
+	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
+}
+
+/*
+ * The number is told when it is charged, and no more when it is not yet given back:
+ * killed in between, too much is charged.  Two that set it at once each charge a
+ * difference of their own.
+ */
 void objcg_set_overhead(struct memcg_tree *t, struct objcg *c, enum memcg_stat which, u64 nr)
 {
 	u32 memcg = atomic32_load(&c->memcg), mask = 0;
-	u64 old;
+	u64 old, more;
 
 	counters_begin(t);
-	/* In one step: two that set it at once each charge a difference of their own. */
-	old = stat_xchg(&c->stat[which], nr);
-	if (nr > old) {
-		mask = page_counter_charge(t, memcg, COUNTER_MEMORY, nr - old, 0);
-		(void)atomic64_fetch_add(&c->memory, nr - old);
-	} else if (nr < old) {
-		(void)atomic64_fetch_sub(&c->memory, old - nr);
-		clip_late(t, memcg, c, old - nr);
-		page_counter_uncharge(t, memcg, COUNTER_MEMORY, old - nr, 0);
+	for (;;) {
+		old = stat_read(&c->stat[which]);
+		more = nr > old ? nr - old : 0;
+		if (more) {
+			mask = page_counter_charge(t, memcg, COUNTER_MEMORY, more, 0);
+			(void)atomic64_fetch_add(&c->memory, more);
+		}
+		if (stat_cas(&c->stat[which], old, nr))
+			break;
+		if (more)
+			give_back(t, memcg, c, more);
 	}
+	if (nr < old)
+		give_back(t, memcg, c, old - nr);
 	counters_end(t);
 	tell_pressure(t, memcg, mask);
 }
@@ -488,13 +514,8 @@ void memcg_set_shared(struct memcg_tree *t, struct objcg_id home, u64 nr_pages)
 		clip_late(t, memcg, c, nr - old);
 	}
 	/* Somebody may clip it at the same time. */
-	while (nr < old) {
-		if (atomic64_cas(&c->late_memory, old, nr)) {
-			(void)page_counter_charge(t, memcg, COUNTER_MEMORY, old - nr, 0);
-			break;
-		}
+	while (nr < old && !less_late(t, memcg, c, old, nr))
 		old = atomic64_load(&c->late_memory);
-	}
 	counters_end(t);
 	stat_set(&c->stat[MEMCG_STAT_SHARED], nr);
 }

@@ -117,6 +117,47 @@ TEST(one_counts_all)
 	together_exit(&meta, fd);
 }
 
+static void count_for_ever(void)
+{
+	struct objcg *c = objcg_of(tree[0], handle[0]);
+
+	for (;;) {
+		objcg_set_overhead(tree[0], c, MEMCG_STAT_UNMANAGED, 100);
+		memcg_set_shared(tree[0], handle[0], 50);
+		memcg_set_shared(tree[0], handle[0], 0);
+		objcg_set_overhead(tree[0], c, MEMCG_STAT_UNMANAGED, 0);
+	}
+}
+
+/* Who counts is killed half way: then too much is charged, and never too little. */
+TEST(killed_while_it_counts)
+{
+	struct meta meta = { 0 };
+	int fd = together_init(&meta);
+	struct objcg *c = objcg_of(tree[0], handle[0]);
+
+	for (u32 n = 0; n < 300; n++) {
+		pid_t pid = fork();
+		u64 memory, late;
+
+		if (!pid)
+			count_for_ever();
+		os_sleep_ns(200 * NSEC_PER_USEC + n * NSEC_PER_USEC);
+		ASSERT_EQ(kill(pid, SIGKILL), 0);
+		ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+		memory = atomic64_load(&c->memory);
+		late = atomic64_load(&c->late_memory);
+		ASSERT_LE(late, memory);
+		ASSERT_LE(stat_read(&c->stat[MEMCG_STAT_UNMANAGED]), memory);
+		ASSERT_LE(memory - late, mem_of(tree[1], group[0]));
+		memcg_set_shared(tree[0], handle[0], 0);
+		objcg_set_overhead(tree[0], c, MEMCG_STAT_UNMANAGED, 0);
+		atomic64_store(&c->memory, 0);
+		ASSERT_EQ(memcg_recount(tree[0]), 0);
+	}
+	together_exit(&meta, fd);
+}
+
 /* A child of copy-on-write has half of what it shares; it is given back when it ends. */
 TEST(counted_by_its_part)
 {
