@@ -82,10 +82,11 @@ void memcg_tree_fork_settle(struct memcg_tree *t, struct objcg_id home);
 struct event *member_doorbell(struct memcg_tree *t);
 /*
  * Pages in memory that can be taken from id and below: this member's, and all members'.
- * The same in a tree of one process.
+ * The same in a tree of one process.  And how many were taken since each of them began.
  */
 struct member_share {
 	u64 mine, all;
+	u64 stolen_mine, stolen_all;
 };
 struct member_share member_share(const struct memcg_tree *t, struct memcg_id id);
 /* Ring the others that have memory there. */

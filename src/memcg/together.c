@@ -74,10 +74,15 @@ static void add_share(void *ctx, u32 member, const struct objcg *c)
 {
 	struct sum *sum = ctx;
 	u64 nr = reclaimable(sum->t, c);
+	u64 stolen = stat_read(&c->stat[MEMCG_STAT_PGSTEAL_KSWAPD]) +
+		     stat_read(&c->stat[MEMCG_STAT_PGSTEAL_DIRECT]);
 
 	sum->share.all += nr;
-	if (member == sum->t->self)
-		sum->share.mine += nr;
+	sum->share.stolen_all += stolen;
+	if (member != sum->t->self)
+		return;
+	sum->share.mine += nr;
+	sum->share.stolen_mine += stolen;
 }
 
 struct member_share member_share(const struct memcg_tree *t, struct memcg_id id)
@@ -85,7 +90,7 @@ struct member_share member_share(const struct memcg_tree *t, struct memcg_id id)
 	struct sum sum = { .t = t };
 
 	if (is_alone(t))
-		return (struct member_share){ 1, 1 };
+		return (struct member_share){ .mine = 1, .all = 1 };
 	for_each_handle(t, id, add_share, &sum);
 	return sum.share;
 }

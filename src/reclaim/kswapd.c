@@ -22,7 +22,8 @@
 #define KSWAPD_TICK_NS (100 * NSEC_PER_MSEC)
 /* Before a group counts as out of memory while other members have some: 2 s. */
 #define OTHERS_RETRIES 2000u
-/* Rounds until a member takes from its own what others leave, one that is stopped, say. */
+/* Fruitless rounds until a member takes from its own what others leave that do nothing,
+ * being stopped, say. */
 #define ROUNDS_TOGETHER 8u
 /* Rounds for one group before the others are looked at: two thousand pages. */
 #define BALANCE_ROUNDS 32u
@@ -93,8 +94,8 @@ static bool worth_rescue(struct reclaim *r, struct memcg_id id)
 	       atomic32_fetch_add(&r->unevictable_scan, 1) % RESCUE_PERIOD == 0;
 }
 
-/* One effort for id; pages freed or moved on. */
-static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 goal)
+/* One effort for id; pages freed or moved on.  alone: nobody else makes room. */
+static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 goal, bool alone)
 {
 	struct scan_control sc = {
 		.target = id,
@@ -110,7 +111,7 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 	gate_enter(r->gate);
 	reclaim_memcg(r, t, &sc);
 	zs_compact_sparse(r->zswap->pool);
-	if (!sc.nr_reclaimed && !moved) {
+	if (!sc.nr_reclaimed && alone) {
 		/* Lists are empty or refused: the pool itself is what is left. */
 		long n = reclaim_writeback(r, t, id, WRITEBACK_BATCH);
 
@@ -134,47 +135,65 @@ static bool is_out_of_memory(struct reclaim *r, struct memcg_id id, u64 since)
 	return r->ops.faults_waiting(r->ops.ctx, id, since) && !memcg_margin(r->tree, id);
 }
 
-/*
- * How much of the excess is this member's in one round, by what it and the others have:
- * those are rung, and do the same.  All of it when that does not help.
- */
-static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 excess, bool alone, u32 *ret_retries)
-{
-	struct member_share share = member_share(r->tree, id);
+/* Bringing one group below its watermark. */
+struct effort {
+	struct member_share start;
+	u32 fruitless, retries;
+	bool stuck; /* the others have done nothing */
+	bool alone; /* this round is, since they are, or have nothing, or not enough */
+};
 
-	excess = min_of(excess, (u64)KSWAPD_BATCH);
-	*ret_retries = MAX_RECLAIM_RETRIES;
-	if (share.mine >= share.all)
-		return excess;
-	*ret_retries = OTHERS_RETRIES;
+/*
+ * How much of the excess is this member's now: of all that was taken since the effort
+ * began and has still to be, as much as it has of what there is.  The others are rung, and
+ * do the same.  By rounds, each would give the same, and the smallest all it has.
+ */
+static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 excess, struct effort *w)
+{
+	struct member_share now = member_share(r->tree, id);
+	u64 mine = now.stolen_mine - min_of(now.stolen_mine, w->start.stolen_mine), all, part;
+
+	w->retries = MAX_RECLAIM_RETRIES;
+	w->alone = now.mine >= now.all;
+	if (w->alone)
+		return min_of(excess, (u64)KSWAPD_BATCH);
+	w->retries = OTHERS_RETRIES;
 	member_ring_others(r->tree, id);
-	return alone ? excess : excess * share.mine / share.all + 1;
+	/* Less than that when one of them is gone. */
+	all = max_of(now.stolen_all, w->start.stolen_all + mine) - w->start.stolen_all;
+	w->stuck |= w->fruitless > ROUNDS_TOGETHER && all == mine;
+	w->alone = w->stuck || w->fruitless > MAX_RECLAIM_RETRIES;
+	if (w->alone)
+		return min_of(excess, (u64)KSWAPD_BATCH);
+	part = (excess + all) * now.mine / now.all + 1;
+	return min_of(part - min_of(part, mine), (u64)KSWAPD_BATCH);
 }
 
 /* Bring id below its low watermark.  False: not yet, it is used as fast as reclaimed,
  * and faults of other groups wait for us too. */
 static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 {
+	struct effort w = { .start = member_share(r->tree, id), .retries = MAX_RECLAIM_RETRIES };
 	u64 since = os_now_ns(); /* of the first fruitless round */
-	u32 fruitless = 0, rounds = 0, retries = MAX_RECLAIM_RETRIES;
-	u64 forced = 0, got;
+	u64 forced = 0, goal, got;
+	u32 rounds = 0;
 
-	while (fruitless < retries && !atomic32_load(&r->stop)) {
+	while (w.fruitless < w.retries && !atomic32_load(&r->stop)) {
 		u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
 		u64 floor = memcg_wmark_low_pages(r->tree, id);
-		bool alone = fruitless > MAX_RECLAIM_RETRIES || rounds > ROUNDS_TOGETHER;
 
 		if (usage <= floor)
 			return true;
 		if (rounds == BALANCE_ROUNDS)
 			return false;
-		if (!fruitless)
+		if (!w.fruitless)
 			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
-		got = one_round(r, t, id, own_goal(r, id, usage - floor, alone, &retries));
+		goal = own_goal(r, id, usage - floor, &w);
+		got = goal ? one_round(r, t, id, goal, w.alone) : 0;
 		/* What we let in ourselves is no gain when it leaves again. */
 		if (got > forced) {
 			forced = 0;
-			fruitless = 0;
+			w.fruitless = 0;
 			rounds++;
 			since = os_now_ns();
 			r->ops.retry_faults(r->ops.ctx, t);
@@ -182,9 +201,9 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 		}
 		forced -= got;
 		stat_add(&r->nr_no_progress, 1);
-		fruitless++;
+		w.fruitless++;
 		/* The others' faults take what they make room for: one of ours goes first. */
-		if (retries == OTHERS_RETRIES && fruitless % MAX_RECLAIM_RETRIES == 0) {
+		if (w.retries == OTHERS_RETRIES && w.fruitless % MAX_RECLAIM_RETRIES == 0) {
 			(void)member_reap_since(r->tree, REAP_NS);
 			r->ops.force_fault(r->ops.ctx, t);
 			forced++;

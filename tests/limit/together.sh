@@ -55,6 +55,27 @@ together 'small programs that do not page' 128 \
 grep -q '^  group        /run, 9 processes' "$work/report"
 verdict 'all are in one group' $?
 
+# ---- one that starts later ----------------------------------------------------------------
+# Both need the whole limit: neither is left with next to nothing.
+resident() {
+	awk '/^Pss_Anon/ { print int($2 / 1024) }' "/proc/$1/smaps_rollup"
+}
+"$quire" run --tree t --group f --max 64M -- "$tree" 60 0 9 &
+first=$!
+sleep 2
+"$quire" run --tree t --group f -- "$tree" 60 0 6 &
+second=$!
+sleep 2
+least=64 sum=0
+for _ in $(seq 20); do
+	mib=$(resident $second)
+	sum=$((sum + mib)) least=$((mib < least ? mib : least))
+	sleep 0.1
+done
+echo "# $((sum / 20)) MiB of 64, at least $least"
+[ $sum -ge $((20 * 12)) ] && wait $first && wait $second
+verdict 'a program that starts later gets its part' $?
+
 # ---- one that is stopped ----------------------------------------------------------------
 "$quire" run --tree t --group g --max 64M -- "$tree" 60 0 30 &
 stopped=$!
@@ -68,9 +89,6 @@ verdict 'is not held up' $?
 kill -CONT $stopped
 
 # ---- lowered from outside -----------------------------------------------------------------
-resident() {
-	awk '/^Pss_Anon/ { print int($2 / 1024) }' "/proc/$1/smaps_rollup"
-}
 before=$(resident $stopped)
 "$quire" run --tree t --group g --max 24M true
 for _ in $(seq 50); do
