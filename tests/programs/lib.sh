@@ -16,6 +16,10 @@
 #
 # A test with a server uses the parts: plain, limited, check_limited.
 #
+# A program of several processes says compare_tree, or uses plain_tree, limited_tree,
+# check_tree: the limit is a third of what all of them have together, and the judge
+# tests/limit/watch.py.
+#
 # From run: SIZE (ci or full), MEASURE (1: only the run without quire),
 # QUIRE_ROOT, QUIRE_BUILD, TMPDIR.
 
@@ -177,10 +181,83 @@ compare() {
 	quarter
 	limited "${only[@]}" "$@" <"$in" >"$work/limited.out" 2>"$work/limited.err" || rc2=$?
 	[ $rc2 = 0 ] || fail "under quire: exit status $rc2: $(tail -n 5 "$work/limited.err")"
+	same
+	check_limited
+}
+
+# ---- processes together -----------------------------------------------------------------
+
+# the command that makes them another user's
+as=()
+
+# watch HOW SECONDS COMMAND...: sets most, settled, nr and wall_s.
+watch() {
+	local file=$work/$1.watch seconds=$2 rc=0
+
+	shift 2
+	python3 "$QUIRE_ROOT/tests/limit/watch.py" -t "$seconds" -o "$file" "${as[@]}" "$@" || rc=$?
+	read -r _ most _ settled nr _ wall_s <"$file" || fail "the watcher failed"
+	return $rc
+}
+
+# plain_tree COMMAND...: as it is; sets peak and plain_s.
+plain_tree() {
+	local rc=0
+
+	watch plain 300 "$@" || rc=$?
+	peak=$((most * 1048576)) plain_s=$wall_s
+	return $rc
+}
+
+# limited_tree COMMAND...: under quire run, all at $max; a third of the peak.
+limited_tree() {
+	local rc=0
+
+	max=$((peak / 3 / 1048576 * 1048576))
+	[ $max -ge 8388608 ] || fail "the processes use too little: $(mib "$peak") MiB"
+	[ -x "$QUIRE" ] || fail "no quire in QUIRE_BUILD; run: make"
+	QUIRE_SWAP_DIR=$work watch limited "$(bound)" "$QUIRE" run --max "$max" \
+		--stats=json --stats-file "$work/stats.json" -- "$@" || rc=$?
+	[ $rc != 124 ] || fail "not done after $(bound) s; without quire it takes $plain_s s"
+	return $rc
+}
+
+# Paging happened, nobody was ended, and the limit held: together, while none was forked in
+# the last two seconds; 4 MiB more a process while one was (doc/processes.md).
+check_tree() {
+	local out wanted
+
+	out=$(stat_of swap_peak) || exit 1
+	wanted=$(((peak - max) / 2))
+	echo "$NAME: same output; $nr processes use $(mib "$peak") MiB, limit $(mib "$max"), seen at" \
+		"most $most ($settled less forks), $(mib "$out") out, $(stat_of faults.hard) hard faults;" \
+		"$wall_s s, $plain_s as it is"
+	[ "$out" -ge $wanted ] || fail "at most $out bytes were out, not $wanted: it did not page"
+	[ "$(stat_of events.oom_kill)" = 0 ] || fail "a process was ended"
+	[ "$settled" -le $((max / 1048576 + 8)) ] ||
+		fail "limit $(mib "$max") MiB, but $settled MiB less what forks may cost were seen"
+}
+
+compare_tree() {
+	local rc1=0 rc2=0
+
+	plain_tree "$@" >"$work/plain.out" 2>"$work/plain.err" || rc1=$?
+	[ $rc1 = 0 ] || fail "without quire: exit status $rc1: $(tail -n 3 "$work/plain.err")"
+	if [ "$MEASURE" = 1 ]; then
+		measured
+		return
+	fi
+	limited_tree "$@" >"$work/limited.out" 2>"$work/limited.err" || rc2=$?
+	[ $rc2 = 0 ] || fail "under quire: exit status $rc2: $(tail -n 5 "$work/limited.err")"
+	same
+	check_tree
+}
+
+# What both runs have said.
+same() {
 	cmp "$work/plain.out" "$work/limited.out" || fail "the output differs"
 	cmp "$work/plain.err" "$work/limited.err" ||
 		fail "standard error differs: $(diff "$work/plain.err" "$work/limited.err" | head -n 5)"
-	check_limited
 }
 
 measured() {

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""redis.py SOCKET COUNT session|snapshot: drive a redis-server and check it.
+"""redis.py SOCKET COUNT session|snapshot|saves|aof: drive a redis-server and check it.
 
 session   fill COUNT keys, read all back, BGSAVE, overwrite every tenth key while
           the child writes its snapshot, wait for it, read all back, shut down
 snapshot  the server has loaded that RDB file: everything must be as it was when
           BGSAVE was asked for; shut down
+saves     fill COUNT keys, BGSAVE, then BGREWRITEAOF, keys being overwritten as long as
+          each takes; read all back, shut down.  How long the forks took goes to stderr
+aof       the server has loaded that append-only file: everything must be as it was last
 
 Prints the same for every right run: what was verified, and digests.
 """
 import hashlib
+import itertools
 import os
 import random
 import socket
@@ -70,7 +74,7 @@ class Redis:
         return self.read()
 
     def info(self, key):
-        for line in self.ask(b"INFO", b"persistence").split(b"\r\n"):
+        for line in self.ask(b"INFO").split(b"\r\n"):
             if line.startswith(key + b":"):
                 return line.split(b":", 1)[1]
         sys.exit(f"INFO has no {key!r}")
@@ -139,11 +143,46 @@ def session(redis, data, path):
     print("list:", hashlib.sha256(b",".join(redis.ask(b"LRANGE", b"list", b"0", b"-1"))).hexdigest())
 
 
+def overwrite_while(redis, data, key):
+    """Every third key, again and again: at least once, and until INFO's key is 0."""
+    for version in itertools.cycle((1, 2, 3)):
+        fill(redis, data, range(0, data.count, 3), version)
+        if redis.info(key) == b"0":
+            return
+
+
+def saves(redis, data, path):
+    fill(redis, data, range(data.count), 0)
+    for command, busy, status in ((b"BGSAVE", b"rdb_bgsave_in_progress", b"rdb_last_bgsave_status"),
+                                  (b"BGREWRITEAOF", b"aof_rewrite_in_progress",
+                                   b"aof_last_bgrewrite_status")):
+        if b"started" not in redis.ask(command):
+            sys.exit(f"{command} refused")
+        overwrite_while(redis, data, busy)
+        print(command.decode(), redis.info(status).decode())
+        print(command.decode(), redis.info(b"latest_fork_usec").decode(), file=sys.stderr)
+        if command == b"BGSAVE":
+            os.rename(os.path.join(os.path.dirname(path), "dump.rdb"),
+                      os.path.join(os.path.dirname(path), "snapshot.rdb"))
+    fill(redis, data, range(0, data.count, 10), 1)
+    fill(redis, data, range(0, data.count, 3), 2)
+    aof(redis, data)
+
+
+def aof(redis, data):
+    verify(redis, data, lambda i: 2 if i % 3 == 0 else i % 10 == 0, "aof")
+    print("digest:", redis.ask(b"DEBUG", b"DIGEST").decode())
+
+
 def main():
     path, count, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     redis, data = Redis(path), Data(count)
     if what == "session":
         session(redis, data, path)
+    elif what == "saves":
+        saves(redis, data, path)
+    elif what == "aof":
+        aof(redis, data)
     else:
         verify(redis, data, lambda i: 0, "snapshot")
         print("list:", hashlib.sha256(
