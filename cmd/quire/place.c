@@ -153,20 +153,20 @@ static int open_tree_dir(char **ret_path)
  */
 static int open_run_dir(char **ret_path)
 {
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	char *why, *why_not;
-	int fd = -1;
+	int fd;
 
-	if (geteuid() != 0) {
-		*ret_path = tree_dir_path(getenv("XDG_RUNTIME_DIR"));
-		fd = open_private_dir(*ret_path, &why);
-		if (fd >= 0)
-			return fd;
+	*ret_path = tree_dir_path(geteuid() ? runtime : NULL);
+	fd = open_private_dir(*ret_path, &why);
+	if (fd < 0) {
 		free(*ret_path);
+		*ret_path = tree_dir_path(geteuid() ? NULL : runtime);
+		fd = open_private_dir(*ret_path, &why_not);
+		if (fd < 0)
+			die(EXIT_QUIRE, "%s", why);
+		free(why);
 	}
-	*ret_path = tree_dir_path(NULL);
-	fd = open_private_dir(*ret_path, &why_not);
-	if (fd < 0)
-		die(EXIT_QUIRE, "%s", geteuid() != 0 ? why : why_not);
 	if (geteuid() == 0)
 		(void)!chmod(*ret_path, 0711);
 	return fd;

@@ -18,7 +18,7 @@
 
 #define OOM_WAIT_NS (1000 * NSEC_PER_MSEC)
 #define OOM_OTHER_NS (20 * NSEC_PER_MSEC)
-/* So many milliseconds a killed process has to end before another is chosen. */
+/* So many milliseconds a killed process has to end before we look again. */
 #define OOM_REAP_TRIES 2000u
 
 /* The callback of the group or of its nearest ancestor that has one. */
@@ -101,10 +101,13 @@ static void kill_largest(struct engine *e, struct memcg_id id)
 	if (!m)
 		m = member_self(e->tree);
 	group = oom_group_of(e, (struct memcg_id){ m->home }, id);
-	if (group.v)
-		kill_all(e, id, group);
-	else
-		kill_one(e, id, m);
+	/* One that was killed before takes its time to give back what it had. */
+	if (!member_is_ending(e->tree, id)) {
+		if (group.v)
+			kill_all(e, id, group);
+		else
+			kill_one(e, id, m);
+	}
 	for (u32 n = 0; n < OOM_REAP_TRIES && !memcg_margin(e->tree, id); n++) {
 		os_sleep_ns(NSEC_PER_MSEC);
 		(void)member_reap(e->tree);

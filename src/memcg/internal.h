@@ -205,6 +205,7 @@ struct memcg_tree {
 	struct meta *meta;
 	struct memcg_upcalls up;
 	u32 self; /* (C) member number; MEMBER_NOBODY for a view */
+	u64 oom_until_ns; /* (kswapd) while we choose whom to end */
 	/* handle.c: by struct objcg_id; changed under the tree lock */
 	struct atomic32 *handle; /* record in the segment; of a free number, the next free */
 	u32 nr_handles, free_handle;

@@ -111,6 +111,8 @@ void member_count_passive(struct memcg_tree *t);
  * it is taken for dead itself. */
 bool member_oom_begin(struct memcg_tree *t);
 void member_oom_end(struct memcg_tree *t);
+/* Is a member at home in id or below being ended? */
+bool member_is_ending(const struct memcg_tree *t, struct memcg_id id);
 /* Of this member's own handles. */
 u64 member_stat(const struct memcg_tree *t, enum memcg_stat item);
 

@@ -153,12 +153,28 @@ bool member_oom_begin(struct memcg_tree *t)
 	struct atomic64 *until = &seg_head(t)->oom_until_ns;
 	u64 now = os_now_ns(), old = atomic64_load(until);
 
-	return old <= now && atomic64_cas(until, old, now + OOM_NS);
+	t->oom_until_ns = now + OOM_NS;
+	return old <= now && atomic64_cas(until, old, t->oom_until_ns);
 }
 
+/* Unless we took so long that another does it by now. */
 void member_oom_end(struct memcg_tree *t)
 {
-	atomic64_store(&seg_head(t)->oom_until_ns, 0);
+	(void)atomic64_cas(&seg_head(t)->oom_until_ns, t->oom_until_ns, 0);
+}
+
+bool member_is_ending(const struct memcg_tree *t, struct memcg_id id)
+{
+	u32 high = seg_high(t, SEG_MEMBERS, NR_MEMBERS);
+
+	for (u32 n = 0; n < high; n++) {
+		const struct member_info *m = &seg_member(t, n)->info;
+
+		if (member_alive(t, n) && m->last_words[0] &&
+		    memcg_is_descendant(t, (struct memcg_id){ m->home }, id))
+			return true;
+	}
+	return false;
 }
 
 /* ---- members that do not page ------------------------------------------------- */

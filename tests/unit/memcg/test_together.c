@@ -153,6 +153,8 @@ TEST(killed_while_it_counts)
 		memcg_set_shared(tree[0], handle[0], 0);
 		objcg_set_overhead(tree[0], c, MEMCG_STAT_UNMANAGED, 0);
 		atomic64_store(&c->memory, 0);
+		/* The child was in there with our record. */
+		atomic64_store(&seg_member(tree[0], tree[0]->self)->charging, 0);
 		ASSERT_EQ(memcg_recount(tree[0]), 0);
 	}
 	together_exit(&meta, fd);
@@ -275,6 +277,13 @@ TEST(one_chooses)
 	/* Killed at it. */
 	atomic64_store(&seg_head(tree[0])->oom_until_ns, os_now_ns() - 1);
 	ASSERT_TRUE(member_oom_begin(tree[2]));
+	member_oom_end(tree[1]);
+	ASSERT_FALSE(member_oom_begin(tree[0]));
+	member_oom_end(tree[2]);
+	ASSERT_FALSE(member_is_ending(tree[0], MEMCG_ROOT));
+	fmt_str(member_self(tree[1])->last_words, 20, "killed");
+	ASSERT_TRUE(member_is_ending(tree[0], group[0]));
+	ASSERT_FALSE(member_is_ending(tree[0], group[2]));
 	together_exit(&meta, fd);
 }
 
