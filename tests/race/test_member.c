@@ -264,7 +264,7 @@ static void there_or_not(void)
 }
 
 RACE(L2_late_child_is_given_up, .setup = child_is_late, .body = { arrive_and_settle, give_up },
-     .check = there_or_not, .preemptions = 3, .mutants = { MUTANT_give_up_unasked })
+     .check = there_or_not, .preemptions = 2, .mutants = { MUTANT_give_up_unasked })
 RACE(L2_late_child_and_charge, .setup = child_is_late,
      .body = { arrive_and_settle, give_up, charge_one }, .check = there_or_not, .preemptions = 2)
 
