@@ -2,14 +2,15 @@
 /*
  * proc_state.h - where a program's pages are, for programs that look at themselves.
  *
- * Under `quire run` the public API shows the run's engine, so the figures are those of
- * the group that the program and its forked children share.
+ * The figures are those of the group that all processes of the run share, by a view of
+ * its tree: quire_open() would show a group of this process's own.
  */
 #ifndef TESTS_HOST_PROC_STATE_H
 #define TESTS_HOST_PROC_STATE_H
 
 #include <fcntl.h>
 #include <quire/quire.h>
+#include <quire/view.h>
 #include <stdbool.h>
 
 #include "proc.h"
@@ -21,36 +22,61 @@
 /* More than any limit here: so much is mapped and never touched. */
 #define NEVER_TOUCHED (1ul << 30)
 
-static struct quire_group *group;
+static struct quire_view *state_view;
+static char state_tree[512], state_group[256];
+
+/* The value of a key of QUIRE_RUN. */
+static inline void run_value(const char *key, char *out, size_t size)
+{
+	const char *run = getenv("QUIRE_RUN"), *at = run ? strstr(run, key) : NULL;
+	size_t n = 0;
+	unsigned c;
+
+	for (at += at ? strlen(key) : 0; at && *at && *at != ';' && n + 1 < size; at++) {
+		out[n++] = *at;
+		if (*at == '%' && sscanf(at + 1, "%2x", &c) == 1) {
+			out[n - 1] = (char)c;
+			at += 2;
+		}
+	}
+	if (!n)
+		die("not under quire run: no %s", key);
+	out[n] = 0;
+}
 
 /* From here on memory is paged, however little there is. */
 static inline void state_open(void)
 {
 	void *start = mmap(NULL, NEVER_TOUCHED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			   -1, 0);
-	struct quire *tree;
+	int fd;
 
-	if (start == MAP_FAILED || quire_open(NULL, &tree) < 0)
-		die("quire: %s", quire_why());
-	group = quire_root(tree);
+	run_value("segment=", state_tree, sizeof(state_tree));
+	run_value("group=", state_group, sizeof(state_group));
+	fd = open(state_tree, O_RDWR | O_CLOEXEC);
+	if (start == MAP_FAILED || fd < 0 || quire_view_open_write(fd, &state_view) < 0)
+		die("%s: %s", state_tree, quire_why());
 }
 
 static inline uint64_t stat_of(const char *key)
 {
-	uint64_t value = 0;
-	int err = quire_read_key(group, "memory.stat", key, &value);
+	char text[8192], line[64];
+	const char *at;
+	size_t len;
 
-	if (err < 0)
-		die("memory.stat %s: %s", key, quire_strerror(err));
-	return value;
+	if (quire_view_read(state_view, state_group, "memory.stat", text, sizeof(text), &len) < 0)
+		die("memory.stat: %s", quire_why());
+	snprintf(line, sizeof(line), "\n%s ", key);
+	at = strstr(text, line);
+	if (!at)
+		die("memory.stat: no %s", key);
+	return strtoull(at + strlen(line), NULL, 10);
 }
 
 static inline void set_knob(const char *file, const char *text)
 {
-	int err = quire_write(group, file, text);
-
-	if (err < 0)
-		die("%s %s: %s", file, text, quire_strerror(err));
+	if (quire_view_write(state_view, state_group, file, text) < 0)
+		die("%s %s: %s", file, text, quire_why());
 }
 
 /* Send pages out; what is busy stays. */
