@@ -138,6 +138,7 @@ static bool is_out_of_memory(struct reclaim *r, struct memcg_id id, u64 since)
 /* Bringing one group below its watermark. */
 struct effort {
 	struct member_share start;
+	u64 stolen; /* by all, when it last brought something */
 	u32 fruitless, retries;
 	bool stuck; /* the others have done nothing */
 	bool alone; /* this round is, since they are, or have nothing, or not enough */
@@ -152,7 +153,11 @@ static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 excess, struct ef
 {
 	struct member_share now = member_share(r->tree, id);
 	u64 mine = now.stolen_mine - min_of(now.stolen_mine, w->start.stolen_mine), all, part;
+	u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
+	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY);
 
+	if (!w->fruitless)
+		w->stolen = now.stolen_all;
 	w->retries = MAX_RECLAIM_RETRIES;
 	w->alone = now.mine >= now.all;
 	if (w->alone)
@@ -166,7 +171,24 @@ static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 excess, struct ef
 	if (w->alone)
 		return min_of(excess, (u64)KSWAPD_BATCH);
 	part = (excess + all) * now.mine / now.all + 1;
-	return min_of(part - min_of(part, mine), (u64)KSWAPD_BATCH);
+	part -= min_of(part, mine);
+	/* What was let in by force goes at once, whoever has it: while each leaves it to the
+	 * others, the limit does not hold. */
+	if (usage > max)
+		part = max_of(part, usage - max);
+	return min_of(part, (u64)KSWAPD_BATCH);
+}
+
+/*
+ * The others reclaim, and their faults take it all; ours come in by force only.  That is
+ * too little memory for what they do, but not the end of it: when there is nothing left,
+ * all that leaves is what each of them lets in by force.
+ */
+static bool others_thrash(struct reclaim *r, struct memcg_id id, const struct effort *w)
+{
+	u64 nr_forced = w->fruitless / MAX_RECLAIM_RETRIES;
+
+	return member_share(r->tree, id).stolen_all > w->stolen + 16 * nr_forced;
 }
 
 /* Bring id below its low watermark.  False: not yet, it is used as fast as reclaimed,
@@ -217,7 +239,7 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 			r->ops.retry_faults(r->ops.ctx, t);
 	}
 	r->ops.retry_faults(r->ops.ctx, t);
-	if (is_out_of_memory(r, id, since))
+	if (is_out_of_memory(r, id, since) && !others_thrash(r, id, &w))
 		r->ops.oom(r->ops.ctx, id);
 	return true;
 }
