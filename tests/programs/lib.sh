@@ -210,11 +210,12 @@ plain_tree() {
 	return $rc
 }
 
-# limited_tree COMMAND...: under quire run, all at $max; a third of the peak.
+# limited_tree COMMAND...: under quire run, all at $max; a third of the peak, or what
+# TREE_SHARE says.
 limited_tree() {
 	local rc=0
 
-	max=$((peak / 3 / 1048576 * 1048576))
+	max=$((peak / ${TREE_SHARE:-3} / 1048576 * 1048576))
 	[ $max -ge 8388608 ] || fail "the processes use too little: $(mib "$peak") MiB"
 	[ -x "$QUIRE" ] || fail "no quire in QUIRE_BUILD; run: make"
 	QUIRE_SWAP_DIR=$work watch limited "$(bound)" "$QUIRE" run --max "$max" \
