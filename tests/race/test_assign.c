@@ -275,4 +275,4 @@ RACE(I2_copy_and_assign, .setup = in_store_long_ago, .body = { read_and_reclaim,
 RACE(I3_touch_and_refused_assign, .setup = full_target, .body = { first_fault, assign_some },
      .check = is_assigned_in_part, .random = 10000, .depth = 3)
 RACE(L4_unmap_assign_and_remove, .setup = mapped, .body = { unmap, assign_and_remove },
-     .check = is_assigned, .random = 20000, .depth = 3, .mutants = { MUTANT_assign_ignores_owner })
+     .check = is_assigned, .random = 20000, .depth = 3)
