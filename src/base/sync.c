@@ -269,7 +269,7 @@ static void event_init_as(struct event *ev, bool shared)
 {
 	atomic32_poke(&ev->seq, 0);
 	atomic32_poke(&ev->nr_waiting, 0);
-	ev->shared = shared;
+	atomic32_poke(&ev->shared, shared);
 }
 
 void event_init(struct event *ev)
@@ -325,7 +325,8 @@ int event_wait(struct event *ev, u32 seq, u64 timeout_ns)
 	while (atomic32_load(&ev->seq) == seq) {
 		u64 left = time_left(until);
 
-		if (left == 0 || futex_wait(&ev->seq, seq, left, ev->shared) == -ETIMEDOUT) {
+		if (left == 0 ||
+		    futex_wait(&ev->seq, seq, left, atomic32_peek(&ev->shared)) == -ETIMEDOUT) {
 			err = atomic32_load(&ev->seq) == seq ? -ETIMEDOUT : 0;
 			break;
 		}
@@ -337,7 +338,8 @@ int event_wait(struct event *ev, u32 seq, u64 timeout_ns)
 void event_signal(struct event *ev)
 {
 	u32 waiting = MUTANT(event_looks_too_early) ? atomic32_load(&ev->nr_waiting) : 0;
-	bool shared = ev->shared; /* who sees the new seq may make another event of it */
+	/* Who sees the new seq, or what the caller did before, may make another event of it. */
+	bool shared = atomic32_peek(&ev->shared);
 
 	atomic32_fetch_add(&ev->seq, 1);
 	if (MUTANT(event_looks_too_early) ? waiting : atomic32_load(&ev->nr_waiting))

@@ -244,7 +244,7 @@ void mutex_assert_held(const struct mutex *m);
 struct event {
 	struct atomic32 seq;
 	struct atomic32 nr_waiting;
-	bool shared; /* (C) it lies in a segment that several processes map */
+	struct atomic32 shared; /* it lies in a segment that several processes map */
 };
 void event_init(struct event *ev);
 void event_init_shared(struct event *ev);
