@@ -90,4 +90,21 @@ static inline void pool_check(const struct pool *p, size_t from, size_t to, size
 	}
 }
 
+/* What a program does by the name of it; the last word of the command line. */
+struct mode {
+	const char *name;
+	void (*fn)(void);
+};
+
+static inline int run_mode(const struct mode *mode, size_t nr, int argc, char **argv)
+{
+	for (size_t i = 0; i < nr && argc > 1; i++) {
+		if (strcmp(argv[argc - 1], mode[i].name))
+			continue;
+		mode[i].fn();
+		return 0;
+	}
+	die("which mode?");
+}
+
 #endif

@@ -668,10 +668,7 @@ static void stopped(void)
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} mode[] = {
+	static const struct mode mode[] = {
 		{ "cold", cold },	  { "storm", storm },	  { "calls", calls },
 		{ "jump", jump },	  { "barrier", barrier }, { "busfile", busfile },
 		{ "overflow", overflow }, { "cancel", cancel },	  { "stopped", stopped },
@@ -679,11 +676,5 @@ int main(int argc, char **argv)
 
 	under_quire = argc > 2 && !strcmp(argv[1], "--quire");
 	pool_make(&pool, POOL_MIB, 1);
-	for (size_t i = 0; i < sizeof(mode) / sizeof(mode[0]); i++) {
-		if (argc < 2 || strcmp(argv[argc - 1], mode[i].name))
-			continue;
-		mode[i].fn();
-		return 0;
-	}
-	die("which mode?");
+	return run_mode(mode, sizeof(mode) / sizeof(mode[0]), argc, argv);
 }

@@ -358,21 +358,12 @@ static void long_jump(void)
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} mode[] = {
+	static const struct mode mode[] = {
 		{ "faults", faults },	  { "short", short_lived },	 { "cancel", cancel },
 		{ "stacks", stacks },	  { "lastthread", last_thread }, { "stdio", stdio },
 		{ "handlers", handlers }, { "altstack", altstack },	 { "longjmp", long_jump },
 	};
 
 	pool_make(&pool, POOL_MIB, 1);
-	for (size_t i = 0; i < sizeof(mode) / sizeof(mode[0]); i++) {
-		if (argc < 2 || strcmp(argv[1], mode[i].name))
-			continue;
-		mode[i].fn();
-		return 0;
-	}
-	die("which mode?");
+	return run_mode(mode, sizeof(mode) / sizeof(mode[0]), argc, argv);
 }

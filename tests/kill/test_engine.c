@@ -9,7 +9,6 @@
  * paging
  * time: 300
  */
-#include <dirent.h>
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -123,18 +122,6 @@ static void come_and_page(void)
 
 /* ---- the survivor --------------------------------------------------------------------- */
 
-static u32 nr_files(const char *dir)
-{
-	DIR *d = opendir(dir);
-	u32 nr = 0;
-
-	ASSERT_NOT_NULL(d);
-	while (readdir(d))
-		nr++;
-	closedir(d);
-	return nr - 2;
-}
-
 static void nothing_left(u64 at)
 {
 	u32 high = seg_high(tree, SEG_MEMBERS, NR_MEMBERS), nr = 0;
@@ -160,14 +147,14 @@ static void nothing_left(u64 at)
 			     (unsigned long long)s.v[i]);
 	if (nr != 1 || memcg_usage(tree, MEMCG_ROOT, COUNTER_MEMORY) != 10 ||
 	    memcg_usage(tree, group, COUNTER_SWAP) || memcg_zswap_bytes(tree, group) ||
-	    memcg_nr_dying(tree) || nr_files(store_dir))
+	    memcg_nr_dying(tree) || test_nr_files(store_dir))
 		FAIL("killed at %llu: members %u, pages %llu, slots %llu, bytes %llu, dying %u, files "
 		     "%u",
 		     (unsigned long long)at, nr,
 		     (unsigned long long)memcg_usage(tree, MEMCG_ROOT, COUNTER_MEMORY),
 		     (unsigned long long)memcg_usage(tree, group, COUNTER_SWAP),
 		     (unsigned long long)memcg_zswap_bytes(tree, group), memcg_nr_dying(tree),
-		     nr_files(store_dir));
+		     test_nr_files(store_dir));
 	memcg_check(tree);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "test.h"
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -148,4 +149,16 @@ int main(int argc, char **argv)
 		return 0;
 	printf("%s\n", reason);
 	return 77;
+}
+
+unsigned test_nr_files(const char *dir)
+{
+	DIR *d = opendir(dir);
+	unsigned nr = 0;
+
+	ASSERT_NOT_NULL(d);
+	while (readdir(d))
+		nr++;
+	closedir(d);
+	return nr - 2; /* . and .. */
 }

@@ -114,5 +114,7 @@ const char *test_option(const char *option);
  * The child's stderr goes to ret_text (NUL-terminated, cut at size).
  */
 int test_child(void (*fn)(void), char *ret_text, size_t size);
+/* What a directory has in it. */
+unsigned test_nr_files(const char *dir);
 
 #endif

@@ -203,26 +203,14 @@ static u64 wait_given_back(struct memcg_tree *t)
 	return os_now_ns() - start;
 }
 
-static u32 nr_files(const char *dir)
-{
-	DIR *d = opendir(dir);
-	u32 nr = 0;
-
-	ASSERT_NOT_NULL(d);
-	while (readdir(d))
-		nr++;
-	closedir(d);
-	return nr - 2;
-}
-
 static void remove_tree(void)
 {
 	char command[700];
 
 	snprintf(command, sizeof(command), "%s/quire rm --tree kill", build_dir);
 	ASSERT_EQ(system(command), 0);
-	ASSERT_EQ(nr_files("quire"), 0u);
-	ASSERT_EQ(nr_files("swap"), 0u);
+	ASSERT_EQ(test_nr_files("quire"), 0u);
+	ASSERT_EQ(test_nr_files("swap"), 0u);
 }
 
 TEST(killed_at_random)

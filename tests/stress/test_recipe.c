@@ -16,7 +16,6 @@
  * paging
  * time: 300
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -463,18 +462,6 @@ static u32 kill_at_random(u32 seconds)
 	return nr + NR_RUNS;
 }
 
-static u32 nr_files(const char *dir)
-{
-	DIR *d = opendir(dir);
-	u32 nr = 0;
-
-	ASSERT_NOT_NULL(d);
-	while (readdir(d))
-		nr++;
-	closedir(d);
-	return nr - 2;
-}
-
 /* What is on the counters above what any handle has: kills in the middle of a charge. */
 static u64 ghosts(struct memcg_tree *t)
 {
@@ -526,7 +513,7 @@ TEST(processes)
 	ASSERT_GT(s.v[MEMCG_STAT_PGUNMAP], 1000u);
 	ASSERT_EQ(member_nr_refused(t), 0u);
 	nothing_left(t);
-	ASSERT_EQ(nr_files("swap"), 0u);
+	ASSERT_EQ(test_nr_files("swap"), 0u);
 	memcg_tree_close(t);
 	close(fd);
 	unlink("out");
