@@ -427,30 +427,6 @@ bool os_two_cpus(int cpu[2])
 	return nr == 2;
 }
 
-/* proc_pid_stat(5): field 39, counted behind the name, which may hold anything. */
-int os_thread_cpu(int tid)
-{
-	char buf[512], path[64];
-	int fd, cpu = 0, field = 2;
-	long n, at;
-
-	fmt_str(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	fd = os_open(path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return fd;
-	n = os_pread(fd, buf, sizeof(buf), 0);
-	os_close(fd);
-	if (n < 0)
-		return (int)n;
-	for (at = n; at && buf[at - 1] != ')'; at--)
-		;
-	for (; at && at < n && field < 39; at++)
-		field += buf[at] == ' ';
-	for (; at && at < n && buf[at] >= '0' && buf[at] <= '9'; at++)
-		cpu = cpu * 10 + (buf[at] - '0');
-	return field == 39 ? cpu : -EIO;
-}
-
 void os_thread_pin(int tid, int cpu)
 {
 	u64 mask[CPU_MASK_WORDS] = { 0 };

@@ -27,6 +27,7 @@
 /* proc(5), counted from the state behind comm */
 #define STAT_START 20 /* starttime */
 #define STAT_STACK 26 /* startstack: random for each image */
+#define STAT_CPU 37 /* processor */
 
 u64 os_boot_ns(void)
 {
@@ -37,43 +38,68 @@ u64 os_boot_ns(void)
 	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
 }
 
-/* What comes behind comm in /proc/PID/stat, in text; NULL: cannot tell. */
-static const char *read_stat(int pid, char *text, size_t size)
+/* What comes behind comm in a stat file of /proc, in text: 0 or -errno. */
+static int read_stat(const char *path, char *text, size_t size, const char **ret_at)
 {
-	const char *at = NULL;
-	char path[32];
-	long len;
+	long len = os_read_file(path, text, size);
 
-	fmt_str(path, sizeof(path), "/proc/%d/stat", pid);
-	len = os_read_file(path, text, size);
+	*ret_at = NULL;
 	/* comm may hold anything, a parenthesis too. */
 	for (long i = 0; i < len; i++)
 		if (text[i] == ')')
-			at = text + i + 1;
-	return at;
+			*ret_at = text + i + 1;
+	if (len < 0)
+		return (int)len;
+	return *ret_at ? 0 : -EIO;
+}
+
+/* A number of it, counted from the state behind comm: 0 or -errno. */
+static int read_field(const char *path, u32 field, u64 *ret_value)
+{
+	char text[1024];
+	const char *at;
+	int err = read_stat(path, text, sizeof(text), &at);
+	u32 n = 0;
+
+	*ret_value = 0;
+	if (err)
+		return err;
+	for (; n < field && *at; at++)
+		n += *at == ' ';
+	for (; *at >= '0' && *at <= '9'; at++)
+		*ret_value = *ret_value * 10 + (u64)(*at - '0');
+	return n == field ? 0 : -EIO;
 }
 
 bool os_process_stopped(int pid)
 {
-	char text[1024];
-	const char *at = read_stat(pid, text, sizeof(text));
+	char path[32], text[1024];
+	const char *at;
 
-	return at && at[0] == ' ' && (at[1] == 'T' || at[1] == 't');
+	fmt_str(path, sizeof(path), "/proc/%d/stat", pid);
+	return !read_stat(path, text, sizeof(text), &at) && at[0] == ' ' &&
+	       (at[1] == 'T' || at[1] == 't');
 }
 
-/* A number of it; 0: cannot tell. */
+int os_thread_cpu(int tid)
+{
+	char path[64];
+	u64 cpu;
+	int err;
+
+	fmt_str(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	err = read_field(path, STAT_CPU, &cpu);
+	return err ? err : (int)cpu;
+}
+
+/* 0: cannot tell. */
 static u64 stat_field(int pid, u32 field)
 {
-	char text[1024];
-	const char *at = read_stat(pid, text, sizeof(text));
-	u64 value = 0;
+	char path[32];
+	u64 value;
 
-	if (!at)
-		return 0;
-	for (u32 n = 0; n < field && *at; at++)
-		n += *at == ' ';
-	for (; *at >= '0' && *at <= '9'; at++)
-		value = value * 10 + (u64)(*at - '0');
+	fmt_str(path, sizeof(path), "/proc/%d/stat", pid);
+	(void)read_field(path, field, &value);
 	return value;
 }
 
