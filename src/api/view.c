@@ -174,12 +174,20 @@ int quire_view_member(struct quire_view *view, unsigned int n, struct quire_memb
 	return 0;
 }
 
+static int check_writable(const struct quire_view *view)
+{
+	return view->writable ? 0 : why(-EROFS, "the view was opened for reading only");
+}
+
 int quire_view_reap(struct quire_view *view)
 {
+	int err;
+
 	if (!view)
 		return why(-EINVAL, "quire_view_reap: NULL argument");
-	if (!view->writable)
-		return why(-EROFS, "the view was opened for reading only");
+	err = check_writable(view);
+	if (err)
+		return err;
 	(void)member_reap(view->tree);
 	return 0;
 }
@@ -191,8 +199,9 @@ int quire_view_write(struct quire_view *view, const char *path, const char *file
 
 	if (!view || !path || (!file != !text))
 		return why(-EINVAL, "quire_view_write: NULL argument");
-	if (!view->writable)
-		return why(-EROFS, "the view was opened for reading only");
+	err = check_writable(view);
+	if (err)
+		return err;
 	err = memcg_create_path(view->tree, path, &id);
 	if (err < 0)
 		return why(err, "group \"%s\": %s", path, quire_strerror(err));
@@ -223,8 +232,9 @@ int quire_view_remove(struct quire_view *view, const char *path)
 
 	if (!view || !path)
 		return why(-EINVAL, "quire_view_remove: NULL argument");
-	if (!view->writable)
-		return why(-EROFS, "the view was opened for reading only");
+	err = check_writable(view);
+	if (err)
+		return err;
 	t = view->tree;
 	err = memcg_lookup(t, path, &id);
 	if (err < 0)
