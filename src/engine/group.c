@@ -348,15 +348,16 @@ static u64 reclaim_upcall(void *ctx, struct memcg_id id, u64 nr_pages, bool may_
 		.who = RECLAIM_PROACTIVE,
 		.may_swap = may_swap,
 	};
-
 	u64 before = memcg_usage(e->tree, id, COUNTER_MEMORY), after;
+	struct member_share share;
 
 	if (engine_running(e)) {
 		gate_enter(&e->reclaim_gate);
 		reclaim_memcg(&e->reclaim, &e->request_task, &sc);
 		gate_leave(&e->reclaim_gate);
 	}
-	if (sc.nr_reclaimed || member_share(e->tree, id).all <= member_share(e->tree, id).mine)
+	share = member_share(e->tree, id);
+	if (sc.nr_reclaimed || share.all <= share.mine)
 		return sc.nr_reclaimed;
 	member_ring_others(e->tree, id);
 	os_sleep_ns(OTHERS_NS);

@@ -284,10 +284,13 @@ bool engine_could_exceed(struct engine *e, u64 bytes)
 		return false;
 	for (struct memcg_id id = engine_home(e); id.v; id = memcg_parent(e->tree, id)) {
 		u64 limit = smallest_limit(e, id);
-		u64 used = memcg_usage(e->tree, id, COUNTER_MEMORY) << PAGE_SHIFT;
-		u64 most = bytes + used > limit ? limit / 8 : engine_most_of(limit);
+		u64 used, most;
 
-		if (limit != UINT64_MAX && bytes + member_others_passive(e->tree, id) > most)
+		if (limit == UINT64_MAX)
+			continue;
+		used = memcg_usage(e->tree, id, COUNTER_MEMORY) << PAGE_SHIFT;
+		most = bytes + used > limit ? limit / 8 : engine_most_of(limit);
+		if (bytes + member_others_passive(e->tree, id) > most)
 			return true;
 	}
 	return false;

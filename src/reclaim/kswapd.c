@@ -149,12 +149,11 @@ struct effort {
  * began and has still to be, as much as it has of what there is.  The others are rung, and
  * do the same.  By rounds, each would give the same, and the smallest all it has.
  */
-static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 excess, struct effort *w)
+static u64 own_goal(struct reclaim *r, struct memcg_id id, u64 usage, u64 floor, struct effort *w)
 {
 	struct member_share now = member_share(r->tree, id);
 	u64 mine = now.stolen_mine - min_of(now.stolen_mine, w->start.stolen_mine), all, part;
-	u64 usage = memcg_usage(r->tree, id, COUNTER_MEMORY);
-	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY);
+	u64 max = memcg_limit(r->tree, id, COUNTER_MEMORY), excess = usage - floor;
 
 	if (!w->fruitless)
 		w->stolen = now.stolen_all;
@@ -210,7 +209,7 @@ static bool balance(struct reclaim *r, struct task *t, struct memcg_id id)
 			return false;
 		if (!w.fruitless)
 			r->ops.ask_first(r->ops.ctx, id, (usage - floor) << PAGE_SHIFT);
-		goal = own_goal(r, id, usage - floor, &w);
+		goal = own_goal(r, id, usage, floor, &w);
 		got = goal ? one_round(r, t, id, goal, w.alone) : 0;
 		/* What we let in ourselves is no gain when it leaves again. */
 		if (got > forced) {
