@@ -104,15 +104,21 @@ static void clip_late(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
 	} while (!less_late(t, memcg, c, late, late - less));
 }
 
-/* Between counters_begin() and counters_end(). */
+/* Between counters_begin() and counters_end(), as the next; what the total was. */
+static u64 give_back(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
+{
+	u64 old = atomic64_fetch_sub(&c->memory, nr);
+
+	clip_late(t, memcg, c, nr);
+	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
+	return old;
+}
+
 static void uncharge_within(struct memcg_tree *t, struct objcg_id o, u64 nr)
 {
-	u32 memcg = objcg_memcg(t, o).v;
-	u64 old = atomic64_fetch_sub(&objcg_of(t, o)->memory, nr);
+	u64 old = give_back(t, objcg_memcg(t, o).v, objcg_of(t, o), nr);
 
 	quire_assert(old >= nr);
-	clip_late(t, memcg, objcg_of(t, o), nr);
-	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
 }
 
 static void uncharge_counters(struct memcg_tree *t, struct objcg_id o, u64 nr)
@@ -443,13 +449,6 @@ int memcg_try_zswap_move(struct memcg_tree *t, struct objcg_id from, struct objc
 
 /* ---- overhead ------------------------------------------------------------------------------- */
 
-static void give_back(struct memcg_tree *t, u32 memcg, struct objcg *c, u64 nr)
-{
-	(void)atomic64_fetch_sub(&c->memory, nr);
-	clip_late(t, memcg, c, nr);
-	page_counter_uncharge(t, memcg, COUNTER_MEMORY, nr, 0);
-}
-
 /*
  * The number is told when it is charged, and no more when it is not yet given back:
  * killed in between, too much is charged.  Two that set it at once each charge a
@@ -471,10 +470,10 @@ void objcg_set_overhead(struct memcg_tree *t, struct objcg *c, enum memcg_stat w
 		if (stat_cas(&c->stat[which], old, nr))
 			break;
 		if (more)
-			give_back(t, memcg, c, more);
+			(void)give_back(t, memcg, c, more);
 	}
 	if (nr < old)
-		give_back(t, memcg, c, old - nr);
+		(void)give_back(t, memcg, c, old - nr);
 	counters_end(t);
 	tell_pressure(t, memcg, mask);
 }

@@ -45,18 +45,6 @@ static void drop_copy(struct memcg_tree *t)
 	t->fork_copy = NULL;
 }
 
-/* This member's record behind a number, or NULL. */
-static const struct objcg *in_use(const struct memcg_tree *t, u32 o)
-{
-	const struct objcg *c = objcg_at(t, atomic32_peek(&t->handle[o]));
-
-	/* Of a free number the word is the next free one. */
-	return c && atomic32_peek(&c->state) == OBJCG_LIVE &&
-			       atomic32_peek(&c->member) == t->self && c->local == o ?
-		       c :
-		       NULL;
-}
-
 static void copy_totals(struct fork_copy *copy, const struct objcg *from)
 {
 	copy->memory = atomic64_load(&from->memory);
@@ -136,7 +124,7 @@ static int prepare_locked(struct memcg_tree *t)
 	keep_dying(t);
 
 	for (u32 o = 1; o < t->nr_fork_copies && !ret; o++)
-		if ((c = in_use(t, o)) && !copy_handle(t, o, c))
+		if ((c = handle_in_use(t, o)) && !copy_handle(t, o, c))
 			ret = -ENOSPC;
 	if (ret)
 		undo_member(t);
@@ -179,7 +167,7 @@ void memcg_tree_fork_again(struct memcg_tree *t)
 	const struct objcg *c;
 
 	for (u32 o = 1; t->fork_copy && o < t->nr_fork_copies; o++)
-		if (t->fork_copy[o].record && (c = in_use(t, o)))
+		if (t->fork_copy[o].record && (c = handle_in_use(t, o)))
 			copy_totals(&t->fork_copy[o], c);
 }
 

@@ -53,3 +53,14 @@ void handle_free(struct memcg_tree *t, u32 o)
 	atomic32_store(&t->handle[o], t->free_handle);
 	t->free_handle = o;
 }
+
+const struct objcg *handle_in_use(const struct memcg_tree *t, u32 o)
+{
+	const struct objcg *c = objcg_at(t, atomic32_peek(&t->handle[o]));
+
+	/* Of a free number the word is the next free one. */
+	return c && atomic32_peek(&c->state) == OBJCG_LIVE &&
+			       atomic32_peek(&c->member) == t->self && c->local == o ?
+		       c :
+		       NULL;
+}

@@ -365,6 +365,8 @@ void handle_table_exit(struct memcg_tree *t);
 /* A number for a record of this member; cannot fail. */
 u32 handle_alloc(struct memcg_tree *t, u32 record);
 void handle_free(struct memcg_tree *t, u32 o);
+/* This member's record behind a number, or NULL. */
+const struct objcg *handle_in_use(const struct memcg_tree *t, u32 o);
 
 /* ---- member.c ------------------------------------------------------------------ */
 

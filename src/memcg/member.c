@@ -142,12 +142,11 @@ static bool was_us(const struct member *m)
 
 void member_was_us(struct memcg_tree *t)
 {
-	u64 image = os_process_image(os_getpid());
 	u32 high = nr_members(t);
 
 	for (u32 n = 0; n < high; n++)
 		if (was_us(seg_member(t, n)) && atomic64_load(&seg_member(t, n)->image))
-			atomic64_store(&seg_member(t, n)->image, image);
+			atomic64_store(&seg_member(t, n)->image, os_process_image(os_getpid()));
 }
 
 static bool reap(struct memcg_tree *t, bool (*gone)(const struct member *m))

@@ -224,19 +224,18 @@ static int header_check(const struct memcg_tree *t)
 /* ---- open and close ----------------------------------------------------------------- */
 
 /* A new file becomes as long as it will ever be; only holes yet. */
-static int file_prepare(int fd, bool may_make)
+static int file_prepare(int fd, bool may_make, struct stat *ret_st)
 {
-	struct stat st;
-	int ret = os_fstat(fd, &st);
+	int ret = os_fstat(fd, ret_st);
 
 	if (ret < 0)
 		return ret;
-	if (st.st_size == 0 && may_make) {
+	if (ret_st->st_size == 0 && may_make) {
 		/* Others may be here too: they all do the same. */
 		ret = os_ftruncate(fd, SEG_BYTES);
 		return ret < 0 ? ret : 0;
 	}
-	return st.st_size == (s64)SEG_BYTES ? 0 : -EBADMSG;
+	return ret_st->st_size == (s64)SEG_BYTES ? 0 : -EBADMSG;
 }
 
 static int segment_map(struct segment *s, int fd)
@@ -266,8 +265,8 @@ static int segment_open(struct meta *meta, int fd, bool readonly, bool may_make,
 			struct segment **ret_seg)
 {
 	struct segment *s;
-	struct stat st;
-	int ret = fd >= 0 ? file_prepare(fd, may_make) : 0;
+	struct stat st = { .st_ino = 0 };
+	int ret = fd >= 0 ? file_prepare(fd, may_make, &st) : 0;
 
 	if (ret)
 		return ret;
@@ -278,10 +277,8 @@ static int segment_open(struct meta *meta, int fd, bool readonly, bool may_make,
 	s->meta = meta;
 	s->shared = fd >= 0;
 	s->readonly = readonly;
-	if (s->shared && !os_fstat(fd, &st)) {
-		s->dev = st.st_dev;
-		s->ino = st.st_ino;
-	}
+	s->dev = st.st_dev;
+	s->ino = st.st_ino;
 	ret = segment_map(s, fd);
 	if (ret) {
 		meta_free(meta, s, sizeof(*s));

@@ -251,11 +251,9 @@ u64 member_stat(const struct memcg_tree *t, enum memcg_stat item)
 	u64 sum = 0;
 
 	for (u32 o = 1; o < t->nr_handles; o++) {
-		const struct objcg *c = objcg_at(t, atomic32_peek(&t->handle[o]));
+		const struct objcg *c = handle_in_use(t, o);
 
-		/* Of a free number the word is the next free one. */
-		if (c && atomic32_load(&c->state) == OBJCG_LIVE &&
-		    atomic32_load(&c->member) == t->self && c->local == o)
+		if (c)
 			sum += stat_read(&c->stat[item]);
 	}
 	return (s64)sum > 0 ? sum : 0;
