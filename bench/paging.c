@@ -3,23 +3,31 @@
  * paging.c - one workload over one buffer, every access timed and verified.
  *
  *   paging --data SIZE [--work W] [--kind K] [--seconds S] [--threads N] [--seed N]
+ *   paging-lib [the same] --max SIZE [--signal] [--store]
  *
  * An ordinary program: one anonymous mapping, no word of quire.  The bench
- * script runs it in a kernel memory group and under `quire run`.
+ * script runs it in a kernel memory group and under `quire run`.  paging-lib is
+ * the same with its buffer in a group of libquire: see buffer.h.
  *
  * W  read     uniform random pages, read
  *    write    the same, every second access stores (50 % write)
  *    zipf     read, pages by a Zipf law, exponent 0.99, hot pages scattered
  *    scan     read, page after page, round and round
+ *    stride   read, every 16th page, each round one page further
+ *    chase    read, where to go next is in what was read: one cycle through all
+ *             pages, at random, always the same
+ *    phase    read, 15 of 16 accesses within one eighth of the pages, at random;
+ *             when each of these was met four times on average, it is another
+ *    record   read, the 16 pages of a random record of 64 KiB, in order
  *    fill     nothing after the first filling of the buffer
  * K  heap, text, random: see data.h
  *
- * Each page holds a stamp that depends on the page, the seed and how often the
- * page was stored to; an access computes the stamp that must be there and ends
- * the program if another is found.  What must be there is kept outside the
- * buffer, 1 byte a page.  Time: rdtsc between fences for each access alone.
+ * An operation is an access to one page.  Each page holds a stamp that depends on
+ * the page, the seed and how often the page was stored to; an access computes the
+ * stamp that must be there and ends the program if another is found.  What must be
+ * there is kept outside the buffer, 1 byte a page.
  *
- * Prints one line of key=value.
+ * Prints one line of key=value.  ops_all counts those before the clock started, too.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,39 +40,50 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
+#include "buffer.h"
 #include "data.h"
+#include "latency.h"
 
 #define MAX_THREADS 16
-/* log-linear histogram: 16 steps for each power of two of cycles */
-#define STEPS 16
-#define BUCKETS (64 * STEPS)
+#define STRIDE 16ul /* pages */
+#define RECORD 16ul
+#define PHASES 8ul
 
-enum work { WORK_READ, WORK_WRITE, WORK_ZIPF, WORK_SCAN, WORK_FILL, NR_WORKS };
-static const char *const work_names[] = { "read", "write", "zipf", "scan", "fill" };
+enum work {
+	WORK_READ,
+	WORK_WRITE,
+	WORK_ZIPF,
+	WORK_SCAN,
+	WORK_STRIDE,
+	WORK_CHASE,
+	WORK_PHASE,
+	WORK_RECORD,
+	WORK_FILL,
+	NR_WORKS
+};
+static const char *const work_names[] = { "read",  "write", "zipf",   "scan", "stride",
+					  "chase", "phase", "record", "fill" };
 
 struct worker {
 	pthread_t thread;
 	unsigned int index;
 	uint64_t rnd;
-	uint64_t ops, hist[BUCKETS], max;
+	uint64_t page, step, zero; /* the last access; how many there were; see access_page() */
+	struct histogram times;
 };
 
 /* static data: never in the buffer's mapping, never managed */
 static uint64_t templates[NR_TEMPLATES][WORDS];
 static struct worker workers[MAX_THREADS];
-static struct histogram {
-	uint64_t hist[BUCKETS], ops, max;
-} total;
+static struct histogram total;
 
 static uint64_t *buffer;
 static uint8_t *versions; /* of the stamp of each page */
-static uint64_t nr_pages, seed = 1;
+static struct buffer_options buffer_options;
+static uint64_t nr_pages, seed = 1, ops_before;
 static unsigned int nr_threads = 1;
 static enum work work = WORK_READ;
 static enum kind kind = KIND_HEAP;
@@ -73,14 +92,6 @@ static volatile bool stop;
 /* Zipf by inversion (Gray et al., "Quickly generating billion-record databases") */
 static double zipf_alpha, zipf_zeta, zipf_eta;
 #define ZIPF_THETA 0.99
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
 
 /* ---- data ----------------------------------------------------------------- */
 
@@ -102,69 +113,7 @@ _Noreturn static void wrong(uint64_t page, uint64_t found, uint64_t expected)
 	_exit(1);
 }
 
-/* ---- time ----------------------------------------------------------------- */
-
-static uint64_t time_before(void)
-{
-	_mm_mfence();
-	_mm_lfence();
-	return __rdtsc();
-}
-
-static uint64_t time_after(void)
-{
-	unsigned int cpu;
-	uint64_t t = __rdtscp(&cpu);
-
-	_mm_lfence();
-	return t;
-}
-
-static double cycles_per_us(void)
-{
-	double t = now();
-	uint64_t c = time_before();
-
-	usleep(100000);
-	return (time_after() - c) / ((now() - t) * 1e6);
-}
-
-static unsigned int bucket_of(uint64_t v)
-{
-	unsigned int log = v < STEPS ? 0 : 63 - __builtin_clzll(v) - 3;
-
-	return v < STEPS ? v : log * STEPS + (v >> (log - 1)) % STEPS;
-}
-
-/* The middle of a bucket. */
-static double bucket_value(unsigned int b)
-{
-	unsigned int log = b / STEPS;
-
-	return log == 0 ? b : ldexp(STEPS + b % STEPS + 0.5, log - 1);
-}
-
-static double percentile(const struct histogram *h, double share)
-{
-	uint64_t want = ceil(h->ops * share), sum = 0;
-
-	for (unsigned int b = 0; b < BUCKETS; b++) {
-		sum += h->hist[b];
-		if (sum >= want && sum)
-			return bucket_value(b);
-	}
-	return h->max;
-}
-
 /* ---- work ----------------------------------------------------------------- */
-
-static void record(struct worker *w, uint64_t cycles)
-{
-	w->ops++;
-	w->hist[bucket_of(cycles)]++;
-	if (cycles > w->max)
-		w->max = cycles;
-}
 
 /* Threads store to pages of their own: page % nr_threads is the writer. */
 static void access_page(struct worker *w, uint64_t page, bool store)
@@ -182,7 +131,8 @@ static void access_page(struct worker *w, uint64_t page, bool store)
 		wrong(page, found, expected);
 	if (store)
 		versions[page]++;
-	record(w, t);
+	histogram_add(&w->times, t);
+	w->zero = found ^ expected; /* which only who has read the page can know */
 }
 
 static void fill_page(struct worker *w, uint64_t page)
@@ -198,7 +148,7 @@ static void fill_page(struct worker *w, uint64_t page)
 	at[250] ^= salt >> 16 & 0xffff;
 	*stamp_at(page) = stamp_of(page, 0);
 	t = time_after() - t;
-	record(w, t);
+	histogram_add(&w->times, t);
 }
 
 static void zipf_init(void)
@@ -239,29 +189,71 @@ static uint64_t scatter(uint64_t rank)
 	return rank;
 }
 
+static uint64_t pick_random(struct worker *w)
+{
+	return next(&w->rnd) % nr_pages;
+}
+
+/* With stores, a page belongs to one thread. */
+static uint64_t pick_own(struct worker *w)
+{
+	uint64_t page = pick_random(w) / nr_threads * nr_threads + w->index;
+
+	return page < nr_pages ? page : w->index;
+}
+
+static uint64_t pick_zipf(struct worker *w)
+{
+	return scatter(zipf_rank(&w->rnd));
+}
+
+static uint64_t pick_next(struct worker *w)
+{
+	return w->page + 1 < nr_pages ? w->page + 1 : 0;
+}
+
+static uint64_t pick_stride(struct worker *w)
+{
+	return w->page + STRIDE < nr_pages ? w->page + STRIDE : (w->page + 1) % STRIDE;
+}
+
+static uint64_t pick_pointer(struct worker *w)
+{
+	return scatter(w->page ^ w->zero);
+}
+
+static uint64_t pick_hot(struct worker *w)
+{
+	uint64_t hot = nr_pages / PHASES, phase = w->step / (4 * hot / nr_threads);
+
+	if (next(&w->rnd) % 16 == 0)
+		return pick_random(w);
+	return phase % PHASES * hot + next(&w->rnd) % hot;
+}
+
+static uint64_t pick_record(struct worker *w)
+{
+	if (w->step % RECORD)
+		return w->page + 1;
+	return next(&w->rnd) % (nr_pages / RECORD) * RECORD;
+}
+
+static uint64_t (*const pick_page[])(struct worker *) = {
+	[WORK_READ] = pick_random, [WORK_WRITE] = pick_own,	[WORK_ZIPF] = pick_zipf,
+	[WORK_SCAN] = pick_next,   [WORK_STRIDE] = pick_stride, [WORK_CHASE] = pick_pointer,
+	[WORK_PHASE] = pick_hot,   [WORK_RECORD] = pick_record,
+};
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
-	uint64_t page = nr_pages / nr_threads * w->index;
 
 	while (!stop) {
 		/* the clock is looked at once in 64 accesses */
 		for (unsigned int i = 0; i < 64; i++) {
-			bool store = false;
-
-			if (work == WORK_SCAN) {
-				page = page + 1 < nr_pages ? page + 1 : 0;
-			} else if (work == WORK_ZIPF) {
-				page = scatter(zipf_rank(&w->rnd));
-			} else {
-				page = next(&w->rnd) % nr_pages;
-				/* with stores, a page belongs to one thread */
-				if (work == WORK_WRITE && nr_threads > 1)
-					page = page / nr_threads * nr_threads + w->index;
-				page = page < nr_pages ? page : w->index;
-				store = work == WORK_WRITE && (next(&w->rnd) & 1);
-			}
-			access_page(w, page, store);
+			w->page = pick_page[work](w);
+			w->step++;
+			access_page(w, w->page, work == WORK_WRITE && (next(&w->rnd) & 1));
 		}
 	}
 	return NULL;
@@ -274,8 +266,7 @@ static double run_workers(double length)
 
 	stop = false;
 	for (unsigned int i = 0; i < nr_threads; i++) {
-		memset(workers[i].hist, 0, sizeof(workers[i].hist));
-		workers[i].ops = workers[i].max = 0;
+		memset(&workers[i].times, 0, sizeof(workers[i].times));
 		workers[i].index = i;
 		workers[i].rnd += mix(seed * 1000 + i);
 		if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i])) {
@@ -293,13 +284,8 @@ static double run_workers(double length)
 static void sum_up(void)
 {
 	memset(&total, 0, sizeof(total));
-	for (unsigned int i = 0; i < nr_threads; i++) {
-		total.ops += workers[i].ops;
-		if (workers[i].max > total.max)
-			total.max = workers[i].max;
-		for (unsigned int b = 0; b < BUCKETS; b++)
-			total.hist[b] += workers[i].hist[b];
-	}
+	for (unsigned int i = 0; i < nr_threads; i++)
+		histogram_sum(&total, &workers[i].times);
 }
 
 static double cpu_seconds(void)
@@ -309,18 +295,6 @@ static double cpu_seconds(void)
 	getrusage(RUSAGE_SELF, &ru); /* all threads, quire's too */
 	return ru.ru_utime.tv_sec + ru.ru_stime.tv_sec +
 	       (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
-}
-
-static unsigned long resident_bytes(void)
-{
-	unsigned long resident = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	if (f && fscanf(f, "%*u %lu", &resident) != 1)
-		resident = 0;
-	if (f)
-		fclose(f);
-	return resident * sysconf(_SC_PAGESIZE);
 }
 
 /* LZ4's word on a kind of data, page by page; 0 without liblz4. */
@@ -376,7 +350,8 @@ static void options(int argc, char **argv, bool *ret_ratio)
 	static const struct option longs[] = {
 		{ "data", 1, 0, 'd' },	  { "work", 1, 0, 'w' }, { "kind", 1, 0, 'k' },
 		{ "seconds", 1, 0, 's' }, { "seed", 1, 0, 'S' }, { "threads", 1, 0, 't' },
-		{ "ratio", 0, 0, 'r' },	  { 0, 0, 0, 0 },
+		{ "ratio", 0, 0, 'r' },	  { "max", 1, 0, 'm' },	 { "signal", 0, 0, 'g' },
+		{ "store", 0, 0, 'o' },	  { 0, 0, 0, 0 },
 	};
 	int opt;
 
@@ -403,9 +378,22 @@ static void options(int argc, char **argv, bool *ret_ratio)
 		case 'r':
 			*ret_ratio = true;
 			break;
+		case 'm':
+			buffer_options.max = parse_size(optarg);
+			break;
+		case 'g':
+			buffer_options.signal = true;
+			break;
+		case 'o':
+			buffer_options.store = true;
+			break;
 		default:
 			exit(2);
 		}
+	}
+	if (nr_pages && nr_pages < 16 * MAX_THREADS) {
+		fprintf(stderr, "paging: --data must be at least 1M\n");
+		exit(2);
 	}
 	if ((!nr_pages && !*ret_ratio) || nr_threads < 1 || nr_threads > MAX_THREADS) {
 		fprintf(stderr, "usage: paging --data SIZE [--work W] [--kind K] [--seconds S] "
@@ -426,15 +414,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	mhz = cycles_per_us();
-	buffer = mmap(NULL, nr_pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		      -1, 0);
 	/* MAP_STACK: not a heap, so no pager of user space takes it */
-	versions = mmap(NULL, nr_pages, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (buffer == MAP_FAILED || versions == MAP_FAILED) {
-		perror("paging: mmap");
-		return 1;
-	}
+	versions = map_anonymous(nr_pages, MAP_STACK);
+	memset(versions, 0, nr_pages);
+	buffer = buffer_map(&buffer_options, nr_pages * PAGE);
 	if (work == WORK_ZIPF)
 		zipf_init();
 
@@ -444,16 +427,22 @@ int main(int argc, char **argv)
 		fill_page(&workers[0], p);
 	wall = now() - fill_start;
 	if (work != WORK_FILL) {
+		for (unsigned int i = 0; i < nr_threads; i++)
+			workers[i].page = nr_pages / nr_threads * i;
 		run_workers(seconds / 4); /* warm: the right pages are in */
+		sum_up();
+		ops_before = total.ops;
 		cpu = cpu_seconds();
 		wall = run_workers(seconds);
 	}
 	cpu = cpu_seconds() - cpu;
 	sum_up();
-	printf("work=%s kind=%s ops=%lu ops_s=%.0f p50_us=%.2f p99_us=%.2f p999_us=%.2f "
-	       "max_us=%.0f wall_s=%.3f cpu_s=%.3f resident=%lu\n",
-	       work_names[work], kind_names[kind], total.ops, total.ops / wall,
-	       percentile(&total, 0.50) / mhz, percentile(&total, 0.99) / mhz,
-	       percentile(&total, 0.999) / mhz, total.max / mhz, wall, cpu, resident_bytes());
+	printf("work=%s kind=%s ops=%lu ops_all=%lu ops_s=%.0f p50_us=%.2f p99_us=%.2f "
+	       "p999_us=%.2f max_us=%.0f wall_s=%.3f cpu_s=%.3f resident=%lu",
+	       work_names[work], kind_names[kind], total.ops, total.ops + ops_before,
+	       total.ops / wall, percentile(&total, 0.50) / mhz, percentile(&total, 0.99) / mhz,
+	       percentile(&total, 0.999) / mhz, total.max / mhz, wall, cpu, resident_bytes(false));
+	buffer_report();
+	puts("");
 	return 0;
 }
