@@ -94,8 +94,9 @@ static inline void *buffer_map(const struct buffer_options *o, uint64_t len)
 /* What the script asks of `quire run` and of the kernel from outside. */
 static inline void buffer_report(void)
 {
-	static const char *const keys[] = { "workingset_refault_anon", "zswpin", "pswpin",
-					    "swpin_zero" };
+	static const char *const keys[] = {
+		"workingset_refault_anon", "metadata", "anon", "swapcached", "zswap", "zswapped"
+	};
 
 	for (unsigned int i = 0; tree && i < sizeof(keys) / sizeof(keys[0]); i++) {
 		uint64_t n;

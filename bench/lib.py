@@ -16,6 +16,7 @@ BUILD = pathlib.Path(os.environ.get("QUIRE_BUILD", ROOT / "build"))
 QUIRE = BUILD / "quire"
 MIB = 1 << 20
 ZSWAP = pathlib.Path("/sys/module/zswap/parameters")
+ZRAM = pathlib.Path("/sys/class/zram-control")
 # mkswap and swapon are there, not on every user's PATH
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
@@ -100,27 +101,32 @@ def table(head, rows, out):
 
 
 class Kernel:
-    """A memory group (cgroup v1) with a limit, zswap and a swap file of its own.
+    """A memory group (cgroup v1) with a limit, and swap of its own: "zswap" before a
+    swap file, a "zram" device, or a swap "file" alone.
 
     Swap is on only while a command runs: a daemon of the machine may push cold
     pages of anybody into it.  close() undoes everything; use as a context.
     """
 
-    def __init__(self, directory, swap_bytes, compressor):
-        why = self.why_not()
+    def __init__(self, directory, swap_bytes, compressor, swap="zswap"):
+        why = self.why_not(swap)
         if why:
             die(f"no kernel side here: {why}")
-        self.saved, self.group, self.swap, self.swap_on = {}, None, None, False
-        self.kills = 0
+        self.saved, self.group, self.swap_on = {}, None, False
+        self.swap, self.zram = None, None
+        self.kills, self.refaults = 0, 0
         try:
-            fd, self.swap = tempfile.mkstemp(prefix="quire-bench-swap.", dir=directory)
-            os.posix_fallocate(fd, 0, swap_bytes)
-            os.close(fd)
+            self.set_zswap("enabled", "Y" if swap == "zswap" else "N")
+            if swap == "zswap":
+                self.set_zswap("compressor", compressor)
+            if swap == "zram":
+                self.add_zram(swap_bytes, compressor)
+            else:
+                fd, self.swap = tempfile.mkstemp(prefix="quire-bench-swap.", dir=directory)
+                os.posix_fallocate(fd, 0, swap_bytes)
+                os.close(fd)
             subprocess.run(["mkswap", "-q", self.swap], check=True,
                            stdout=subprocess.DEVNULL)
-            for name, value in (("compressor", compressor), ("enabled", "Y")):
-                self.saved[name] = (ZSWAP / name).read_text().strip()
-                (ZSWAP / name).write_text(value)
             group = self.mount() / f"quire-bench.{os.getpid()}"
             group.mkdir()
             self.group = group
@@ -137,25 +143,49 @@ class Kernel:
         return None
 
     @classmethod
-    def why_not(cls):
+    def why_not(cls, swap="zswap"):
         if os.geteuid():
             return "not root"
         if not cls.mount():
             return "no cgroup v1 memory controller"
-        if not (ZSWAP / "enabled").exists():
+        if swap == "zswap" and not ZSWAP.exists():
             return "no zswap"
+        if swap == "zram" and not ZRAM.exists():
+            return "no zram"
         if len(open("/proc/swaps").readlines()) > 1:
             return "swap is already on"
         if not shutil.which("mkswap"):
             return "no mkswap"
         return None
 
+    def set_zswap(self, name, value):
+        if ZSWAP.exists():
+            old = (ZSWAP / name).read_text().strip()
+            (ZSWAP / name).write_text(value)
+            self.saved[name] = old
+
+    def add_zram(self, swap_bytes, compressor):
+        """A device of our own, whatever there are."""
+        number = (ZRAM / "hot_add").read_text().strip()
+        self.zram = pathlib.Path(f"/sys/block/zram{number}")
+        (self.zram / "comp_algorithm").write_text(compressor)
+        (self.zram / "disksize").write_text(str(swap_bytes))
+        self.swap = f"/dev/zram{number}"
+
     def close(self):
+        """Not to be interrupted by a second ^C."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.undo()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def undo(self):
         if self.swap_on:
             subprocess.run(["swapoff", self.swap], check=False)
+            self.swap_on = False
         for name in reversed(list(self.saved)):
-            (ZSWAP / name).write_text(self.saved[name])
-        self.saved = {}
+            (ZSWAP / name).write_text(self.saved.pop(name))
         if self.group:
             for _ in range(50):
                 try:
@@ -164,9 +194,12 @@ class Kernel:
                 except OSError:
                     time.sleep(0.1)
             self.group = None
-        if self.swap:
+        if self.zram:
+            (ZRAM / "hot_remove").write_text(self.zram.name[len("zram"):])
+            self.zram = None
+        elif self.swap:
             os.unlink(self.swap)
-            self.swap = None
+        self.swap = None
 
     def __enter__(self):
         return self
@@ -174,11 +207,19 @@ class Kernel:
     def __exit__(self, *_):
         self.close()
 
-    @staticmethod
-    def pool_bytes():
+    def pool_bytes(self):
+        """Compressed memory, outside the group's limit; zram knows its most."""
+        if self.zram:
+            return int((self.zram / "mm_stat").read_text().split()[4])
         for line in open("/proc/meminfo"):
             if line.startswith("Zswap:"):
                 return int(line.split()[1]) * 1024
+        return 0
+
+    def stat(self, key):
+        for line in open(self.group / "memory.stat"):
+            if line.startswith(key + " "):
+                return int(line.split()[1])
         return 0
 
     def run(self, limit, command, tries):
@@ -186,15 +227,20 @@ class Kernel:
 
         Runs again what the kernel killed; stdout is None and the pool the
         largest of all runs when it did so in each of `tries` (see kills).
+        refaults are those of the run that was not killed.
         """
         largest = 0
         for _ in range(tries):
+            if self.zram:
+                (self.zram / "mem_used_max").write_text("0")
             subprocess.run(["swapon", self.swap], check=True)
             self.swap_on = True
             try:
                 (self.group / "memory.limit_in_bytes").write_text(str(limit))
                 (self.group / "memory.max_usage_in_bytes").write_text("0")
+                before = self.stat("workingset_refault_anon")
                 result, pool = self.watched(command)
+                self.refaults = self.stat("workingset_refault_anon") - before
             finally:
                 subprocess.run(["swapoff", self.swap], check=True)
                 self.swap_on = False
@@ -226,7 +272,7 @@ class Kernel:
         finally:
             done.set()
             watcher.join()
-        return result, peak[0]
+        return result, max(peak[0], self.pool_bytes() if self.zram else 0)
 
 
 def stop_signals():
