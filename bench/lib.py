@@ -17,6 +17,7 @@ QUIRE = BUILD / "quire"
 MIB = 1 << 20
 ZSWAP = pathlib.Path("/sys/module/zswap/parameters")
 ZRAM = pathlib.Path("/sys/class/zram-control")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # mkswap and swapon are there, not on every user's PATH
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
@@ -174,11 +175,12 @@ class Kernel:
 
     def close(self):
         """Not to be interrupted by a second ^C."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = [signal.signal(number, signal.SIG_IGN) for number in ENDING]
         try:
             self.undo()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in zip(ENDING, before):
+                signal.signal(number, handler)
 
     def undo(self):
         if self.swap_on:
