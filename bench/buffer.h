@@ -84,6 +84,7 @@ static inline void *buffer_map(const struct buffer_options *o, uint64_t len)
 		errx(SKIPPED, "no signal mode here: %s", quire_why());
 	quire_check(error);
 	quire_check(quire_group_create(quire_root(tree), "paging", &group));
+	quire_check(quire_assign_all(group, NULL)); /* the library's metadata, too */
 	quire_check(quire_write_u64(group, "memory.max", o->max - own));
 	if (o->store)
 		quire_check(quire_write_u64(group, "memory.zswap.max", 0));

@@ -72,6 +72,13 @@ def facts(argv):
             f"date: {time.strftime('%Y-%m-%d')}"]
 
 
+def swap_fact(compressor):
+    vm = pathlib.Path("/proc/sys/vm")
+    page_cluster, swappiness = ((vm / n).read_text().strip() for n in ("page-cluster",
+                                                                       "swappiness"))
+    return f"kernel swap: {compressor}, page-cluster {page_cluster}, swappiness {swappiness}"
+
+
 def median(values):
     return statistics.median(values) if values else float("nan")
 
@@ -99,6 +106,20 @@ def table(head, rows, out):
     out.write("|" + "|".join("---" if i == 0 else "---:" for i in range(len(head))) + "|\n")
     for row in rows:
         out.write("| " + " | ".join(row) + " |\n")
+
+
+def put_section(path, title, text):
+    """Makes text the section of that title in a Markdown file, the others stay."""
+    path = pathlib.Path(path)
+    old = path.read_text() if path.exists() else ""
+    section = f"# {title}\n\n{text.strip()}\n"
+    before, found, after = old.partition(f"# {title}\n")
+    if found:
+        rest = after.partition("\n# ")
+        section += "\n" + rest[1][1:] + rest[2] if rest[1] else ""
+    elif before:
+        before = before.rstrip() + "\n\n"
+    path.write_text(before + section)
 
 
 class Kernel:
