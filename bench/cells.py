@@ -81,6 +81,17 @@ def ordered(blocks):
     return sorted(all_cells.items(), key=lambda c: (order.index(c[0].work), c[0][2:]))
 
 
+def usable(blocks):
+    """Blocks without what the kernel here cannot do, which is said."""
+    why = {rival: lib.Kernel.why_not(SWAPS[rival]) for b in blocks for rival in b.rivals}
+    for rival, text in why.items():
+        if text:
+            print(f"nothing beside {rival}: {text}", file=sys.stderr)
+    if all(why.values()):
+        lib.die("none of the kernel's ways works here")
+    return [b._replace(rivals=tuple(r for r in b.rivals if not why[r])) for b in blocks]
+
+
 class Runner:
     def __init__(self, args, scratch, put):
         self.args, self.scratch, self.put = args, scratch, put

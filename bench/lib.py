@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: the kernel as a rival, facts, medians, tables."""
+import mmap
 import os
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("QUIRE_BUILD", ROOT / "build"))
 QUIRE = BUILD / "quire"
 MIB = 1 << 20
+PAGE = 4096
 ZSWAP = pathlib.Path("/sys/module/zswap/parameters")
 ZRAM = pathlib.Path("/sys/class/zram-control")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -77,6 +79,25 @@ def swap_fact(compressor):
     page_cluster, swappiness = ((vm / n).read_text().strip() for n in ("page-cluster",
                                                                        "swappiness"))
     return f"kernel swap: {compressor}, page-cluster {page_cluster}, swappiness {swappiness}"
+
+
+def device_bytes_s(directory, size=256 * MIB):
+    """How fast a file there is read past the page cache, 1 MiB at a time."""
+    fd, path = tempfile.mkstemp(prefix="quire-bench-device.", dir=directory)
+    os.close(fd)
+    fd = os.open(path, os.O_RDWR | os.O_DIRECT)
+    try:
+        os.unlink(path)
+        with mmap.mmap(-1, MIB) as block:  # aligned
+            block.write(os.urandom(MIB))
+            for at in range(0, size, MIB):
+                os.pwritev(fd, [block], at)
+            start = time.monotonic()
+            for at in range(0, size, MIB):
+                os.preadv(fd, [block], at)
+            return size / (time.monotonic() - start)
+    finally:
+        os.close(fd)
 
 
 def median(values):

@@ -259,8 +259,19 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* Runs for a time, returns how long it was. */
-static double run_workers(double length)
+/* Each a part of its own, one after another. */
+static void *fill_main(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t end = nr_pages * (w->index + 1) / nr_threads;
+
+	for (uint64_t p = nr_pages * w->index / nr_threads; p < end; p++)
+		fill_page(w, p);
+	return NULL;
+}
+
+/* Runs for a time, or to the end if that is 0; returns how long it was. */
+static double run_workers(void *(*run)(void *), double length)
 {
 	double start = now();
 
@@ -269,7 +280,7 @@ static double run_workers(double length)
 		memset(&workers[i].times, 0, sizeof(workers[i].times));
 		workers[i].index = i;
 		workers[i].rnd += mix(seed * 1000 + i);
-		if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i])) {
+		if (pthread_create(&workers[i].thread, NULL, run, &workers[i])) {
 			perror("paging: thread");
 			exit(1);
 		}
@@ -404,7 +415,7 @@ static void options(int argc, char **argv, bool *ret_ratio)
 
 int main(int argc, char **argv)
 {
-	double mhz, wall, cpu, fill_start;
+	double mhz, wall, cpu;
 	bool ratio = false;
 
 	options(argc, argv, &ratio);
@@ -422,18 +433,15 @@ int main(int argc, char **argv)
 		zipf_init();
 
 	cpu = cpu_seconds();
-	fill_start = now();
-	for (uint64_t p = 0; p < nr_pages; p++)
-		fill_page(&workers[0], p);
-	wall = now() - fill_start;
+	wall = run_workers(fill_main, 0);
 	if (work != WORK_FILL) {
 		for (unsigned int i = 0; i < nr_threads; i++)
 			workers[i].page = nr_pages / nr_threads * i;
-		run_workers(seconds / 4); /* warm: the right pages are in */
+		run_workers(worker_main, seconds / 4); /* warm: the right pages are in */
 		sum_up();
 		ops_before = total.ops;
 		cpu = cpu_seconds();
-		wall = run_workers(seconds);
+		wall = run_workers(worker_main, seconds);
 	}
 	cpu = cpu_seconds() - cpu;
 	sum_up();
