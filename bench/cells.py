@@ -65,8 +65,8 @@ PRESETS = {
         Block(("zram",), ("read", "write", "scan", "fill"), backends=("run", "signal")),
         Block(("swap",), ("read",), threads=(1, 4), backends=("run-store", "lib-store")),
         Block(("swap",), ("scan",), ("heap", "random"), backends=("run-store", "lib-store"))]),
-    # hours
-    "all": dict(resident="256M", seconds=5, rounds=5, blocks=[
+    # seven hours
+    "all": dict(resident="128M", seconds=1, rounds=5, blocks=[
         Block(tuple(RIVALS), WORKS, KINDS, (2, 4), (1, 2, 4))]),
 }
 

@@ -131,6 +131,7 @@ def bound(value, less):
 def judged(value, target, goal, less):
     if value is None:
         return "-"
+    value = round(value, 2) if value > 0.5 else value
     text = f"1/{1 / value:.1f}" if less and 0 < value < 0.5 else f"{value:.2f}"
     better = (lambda limit: value <= limit) if less else (lambda limit: value >= limit)
     return text + (" goal" if better(goal) else " met" if better(target.must)
@@ -148,21 +149,21 @@ def write_targets(figures, extra, device_goal, out):
             goal = device_goal(cell) if t.goal is None else t.goal
             values = [judged(figures.ratio(cell, m + store, t.key), t, goal, less)
                       if m in t.modes else "" for m in MODES]
-            if any(v not in ("", "-") for v in values):
-                rows.append([f"{cell}: {t.text}", bound(t.must, less), bound(goal, less),
-                             *values])
-            elif figures.kills(cell, cell.rival):
-                rows.append([f"{cell}: {t.text}", "the kernel's were killed", "", *values])
-    rows += kill_row(figures) + extra
+            killed = not figures.values(cell, cell.rival, "ops") and \
+                figures.kills(cell, cell.rival)
+            rows.append([f"{cell}: {t.text}", bound(t.must, less), bound(goal, less),
+                         *("kernel killed" if killed and v == "-" else v for v in values)])
+    rows = [r for r in rows + [kill_row(figures)] + extra if any(v not in ("", "-")
+                                                                 for v in r[3:])]
     lib.table(["work", "must", "goal", *(NAMES[m] for m in MODES)], rows, out)
 
 
 def kill_row(figures):
     kernel = sum(figures.kills(c, c.rival) for c in figures.cells)
-    ours = [sum(figures.kills(c, b) for c, backends in figures.cells.items() for b in backends
-                if b.partition("-")[0] == m) for m in MODES]
-    return [[f"kills, all cells (the kernel: {kernel})", "0", "0",
-             *(f"{n} goal" if n == 0 else f"{n} **missed**" for n in ours)]]
+    ours = [[figures.kills(c, b) for c, backends in figures.cells.items() for b in backends
+             if b.partition("-")[0] == m] for m in MODES]
+    return [f"kills, all cells (the kernel: {kernel})", "0", "0",
+            *((f"{sum(n)} **missed**" if any(n) else "0 goal") if n else "-" for n in ours)]
 
 
 # ---- what is not beside the kernel -------------------------------------------------
