@@ -36,7 +36,7 @@ walk() { # PROGRAM WORK [OPTION]...
 paged() { # FILE: its refaults are some
 	local n
 	n=$(grep -o 'workingset_refault_anon["=: ]*[0-9]*' "$1" | grep -o '[0-9]*$')
-	[ "${n:-0}" -gt 100 ]
+	[ "${n:-0}" -gt 0 ]
 }
 
 # after a fill nothing comes back
