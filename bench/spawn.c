@@ -8,6 +8,9 @@
  * from posix_spawn to its end.  Prints a line per command: median, 10th and
  * 90th percentile in microseconds, and the median of the differences to the
  * first command of the same round.  A command that does not exit 0 ends it.
+ *
+ * The first command has no quire in its environment: under `quire run` it is the
+ * plain one, and the others are members of the run.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,7 +26,7 @@
 
 extern char **environ;
 
-static char **commands[MAX_COMMANDS];
+static char **commands[MAX_COMMANDS], **envs[MAX_COMMANDS];
 static double *times[MAX_COMMANDS];
 static int nr_commands;
 
@@ -35,13 +38,31 @@ static double now_us(void)
 	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
 }
 
-static double run(char **argv)
+/* The environment without what `quire run` adds to it. */
+static char **plain_environ(void)
+{
+	char **plain;
+	size_t n = 0;
+
+	while (environ[n])
+		n++;
+	plain = calloc(n + 1, sizeof(*plain));
+	if (!plain)
+		exit(1);
+	n = 0;
+	for (char **var = environ; *var; var++)
+		if (strncmp(*var, "LD_PRELOAD=", 11) && strncmp(*var, "QUIRE_RUN=", 10))
+			plain[n++] = *var;
+	return plain;
+}
+
+static double run(char **argv, char **env)
 {
 	double start = now_us();
 	int error, status;
 	pid_t pid;
 
-	error = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	error = posix_spawnp(&pid, argv[0], NULL, NULL, argv, env);
 	if (error) {
 		fprintf(stderr, "spawn: %s: %s\n", argv[0], strerror(error));
 		exit(1);
@@ -84,16 +105,17 @@ int main(int argc, char **argv)
 		commands[nr_commands++] = argv + i + 1;
 	}
 	for (int c = 0; c < nr_commands; c++) {
+		envs[c] = c ? environ : plain_environ();
 		times[c] = calloc(runs, sizeof(double));
 		if (!times[c])
 			return 1;
-		run(commands[c]); /* warm */
+		run(commands[c], envs[c]); /* warm */
 	}
 	for (int r = 0; r < runs; r++) {
 		for (int c = 0; c < nr_commands; c++) {
 			int which = (r + c) % nr_commands;
 
-			times[which][r] = run(commands[which]);
+			times[which][r] = run(commands[which], envs[which]);
 		}
 	}
 	for (int c = nr_commands - 1; c >= 0; c--) {
