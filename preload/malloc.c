@@ -49,8 +49,8 @@ extern void __libc_free(void *p);
 
 enum arena_state { ARENA_NONE, ARENA_MAKING, ARENA_READY };
 
-/* The first is made at the start, each other with the thread whose turn it is: most
- * programs have one thread, and an arena costs 25 page faults. */
+/* Made with the first allocation of the thread whose turn it is: an arena costs 25 page
+ * faults, jemalloc itself 60, many a program allocates nothing and most have one thread. */
 static struct {
 	struct heap_hooks hooks[ARENAS_MAX];
 	unsigned int arena[ARENAS_MAX];
@@ -76,10 +76,14 @@ static bool make_arena(u32 i)
 
 void malloc_start(void)
 {
-	if (!make_arena(0))
-		os_abort("quire: jemalloc cannot make a managed arena\n");
 	heap.purge = engine_purge_word(preload.e);
 	heap.nr = min_of(os_nr_cpus(), ARENAS_MAX);
+}
+
+static bool have_arena(u32 i)
+{
+	return atomic32_load(&heap.state[i]) == ARENA_READY ||
+	       (atomic32_cas(&heap.state[i], ARENA_NONE, ARENA_MAKING) && make_arena(i));
 }
 
 /* The arena of the next thread; the first one while its own is not there. */
@@ -87,10 +91,13 @@ static u32 next_arena(void)
 {
 	u32 i = atomic32_fetch_add(&heap.next, 1) % heap.nr;
 
-	if (atomic32_load(&heap.state[i]) == ARENA_READY)
+	if (have_arena(i))
 		return i;
-	if (atomic32_cas(&heap.state[i], ARENA_NONE, ARENA_MAKING) && make_arena(i))
-		return i;
+	while (!have_arena(0)) {
+		if (atomic32_load(&heap.state[0]) == ARENA_NONE)
+			os_abort("quire: jemalloc cannot make a managed arena\n");
+		os_sched_yield();
+	}
 	return 0;
 }
 
@@ -397,8 +404,11 @@ EXPORT void malloc_stats_print(void (*write_cb)(void *, const char *), void *arg
 
 void malloc_fork_prepare(void)
 {
-	if (heap.nr)
-		qje_prefork();
+	if (!heap.nr)
+		return;
+	/* Starts it, where nobody has yet: there are no locks before. */
+	(void)qje_nallocx(1, 0);
+	qje_prefork();
 }
 
 void malloc_fork_parent(void)
@@ -409,8 +419,12 @@ void malloc_fork_parent(void)
 
 void malloc_fork_child(void)
 {
-	if (heap.nr)
-		qje_postfork_child();
+	if (!heap.nr)
+		return;
+	qje_postfork_child();
+	/* Whoever made one is not here. */
+	for (u32 i = 0; i < heap.nr; i++)
+		(void)atomic32_cas(&heap.state[i], ARENA_MAKING, ARENA_NONE);
 }
 
 void malloc_forget_engine(void)
