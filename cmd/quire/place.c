@@ -5,14 +5,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <quire/view.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cmd.h"
@@ -197,48 +195,15 @@ static int open_tree(const char *name, int flags, char **ret_path)
 	return fd;
 }
 
-static bool is_there(pid_t pid)
-{
-	struct pollfd poll_fd = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
-	bool ended;
-
-	if (poll_fd.fd < 0)
-		return errno != ESRCH;
-	ended = poll(&poll_fd, 1, 0) == 1;
-	close(poll_fd.fd);
-	return !ended;
-}
-
-/*
- * Without the lock of that tree: who holds it may be stopped.  One that is between two
- * programs (execve) is no member, and will be.
- */
-static bool anybody_there(int fd)
-{
-	struct quire_member m = { .size = sizeof(m) };
-	struct quire_view *view;
-	bool there = false;
-
-	if (quire_view_open(fd, &view) < 0)
-		return false;
-	for (unsigned int n = 0; !there && !quire_view_member(view, n, &m); n++)
-		there = !m.end_ns && is_there(m.pid);
-	quire_view_close(view);
-	return there;
-}
-
 bool place_run_has_ended(int fd)
 {
-	struct quire_member m = { .size = sizeof(m) };
 	struct quire_view *view;
 	bool ended;
 
-	/* Of another version of quire, say, or of another pid namespace. */
-	if (anybody_there(fd) || quire_view_open_write(fd, &view) < 0)
+	/* Of another version of quire, say. */
+	if (quire_view_open(fd, &view) < 0)
 		return false;
-	ended = !quire_view_reap(view);
-	for (unsigned int n = 0; ended && !quire_view_member(view, n, &m); n++)
-		ended = m.end_ns != 0;
+	ended = quire_view_ended(view) == 1;
 	quire_view_close(view);
 	return ended;
 }

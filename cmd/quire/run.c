@@ -449,7 +449,7 @@ static void open_segment(struct run *run)
 		if (quire_view_write(view, run->group, run->settings[i].file,
 				     run->settings[i].text) < 0)
 			die(EXIT_QUIRE, "%s", quire_why());
-	quire_view_close(view);
+	/* Left open: the program's image takes its place, and that is cheaper. */
 }
 
 /* ---- the environment ----------------------------------------------------------------- */

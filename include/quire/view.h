@@ -115,6 +115,14 @@ int QUIRE_MUST_CHECK quire_view_member(struct quire_view *view, unsigned int n,
 int QUIRE_MUST_CHECK quire_view_reap(struct quire_view *view);
 
 /*
+ * quire_view_ended - has every process of the tree ended?
+ *
+ * 1; 0 also for a tree of another pid namespace, where that cannot be told; -EINVAL (NULL).
+ * Waits for nobody.  A process between two programs (execve(2)) has not ended.
+ */
+int QUIRE_MUST_CHECK quire_view_ended(struct quire_view *view);
+
+/*
  * quire_view_remove - take the group with this path out of the tree.
  *
  * As rmdir(2) in cgroup-v2: "Organizing Processes and Threads": the group has

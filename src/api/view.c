@@ -192,6 +192,12 @@ int quire_view_reap(struct quire_view *view)
 	return 0;
 }
 
+int quire_view_ended(struct quire_view *view)
+{
+	return view ? member_all_ended(view->tree) :
+		      why(-EINVAL, "quire_view_ended: NULL argument");
+}
+
 int quire_view_write(struct quire_view *view, const char *path, const char *file, const char *text)
 {
 	struct memcg_id id;

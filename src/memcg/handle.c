@@ -25,6 +25,9 @@ bool handle_table_init(struct memcg_tree *t)
 
 void handle_table_exit(struct memcg_tree *t)
 {
+	/* Who only looks has none. */
+	if (!t->handle)
+		return;
 	stat_sub(&t->meta->bytes, (t->nr_handles - 1) * sizeof(struct atomic32));
 	meta_unreserve(t->handle, TABLE_BYTES);
 }

@@ -25,11 +25,12 @@
 #define SEG_VERSION 4
 #define SEG_INDEX_SIZE (16u << 10) /* buckets of the name index */
 #define SEG_INDEX_AT PAGE_SIZE
+#define SEG_HEAD_BYTES (SEG_INDEX_AT + SEG_INDEX_SIZE * sizeof(struct atomic32))
 #define SEG_MEMBERS_AT (128 * KIB)
 #define SEG_GROUPS_AT (SEG_MEMBERS_AT + 2 * MIB)
 #define SEG_OBJCGS_AT (SEG_GROUPS_AT + 64 * MIB)
 #define SEG_BYTES (SEG_OBJCGS_AT + 64 * MIB)
-/* Memory of an area is made in such steps. */
+/* Memory of an area is made in such steps at most. */
 #define SEG_STEP (64 * KIB)
 
 #define NR_MEMBERS MEMCG_MEMBERS_MAX
@@ -75,7 +76,7 @@ struct seg_header {
 	struct area_head area[SEG_NR_AREAS];
 };
 _Static_assert(sizeof(struct seg_header) <= SEG_INDEX_AT, "header fits its page");
-_Static_assert(SEG_INDEX_AT + SEG_INDEX_SIZE * 4 <= SEG_MEMBERS_AT, "index fits");
+_Static_assert(SEG_HEAD_BYTES <= SEG_MEMBERS_AT, "index fits");
 
 #define SEG_RECURSIVEPROT 1u
 
@@ -290,6 +291,8 @@ bool segment_commit(struct memcg_tree *t, enum seg_area a, u32 nr);
 /* A zeroed record of a group or handle, or 0 when the area or the OS has no more. */
 u32 segment_alloc(struct memcg_tree *t, enum seg_area a);
 void segment_free(struct memcg_tree *t, enum seg_area a, u32 i);
+/* Do its pids and times mean here what they mean to its members? */
+bool segment_same_namespace(const struct memcg_tree *t);
 
 /* ---- lock.c: the tree lock --------------------------------------------------- */
 

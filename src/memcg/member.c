@@ -110,15 +110,36 @@ static bool is_replaced(const struct member *m)
 	return image && image != was;
 }
 
+static bool is_ended(const struct member *m)
+{
+	bool arriving = atomic32_load(&m->state) >= MEMBER_ARRIVING;
+
+	return !os_process_alive(pid_of(m), arriving ? os_boot_ns() : m->boot_ns);
+}
+
 static bool is_dead(const struct member *m)
 {
-	int pid = pid_of(m);
-
 	if (atomic32_load(&m->state) >= MEMBER_ARRIVING)
-		return !os_process_alive(pid, os_boot_ns());
-	if (pid == os_getpid())
+		return is_ended(m);
+	return pid_of(m) != os_getpid() && (is_ended(m) || is_replaced(m));
+}
+
+bool member_all_ended(const struct memcg_tree *t)
+{
+	u32 high = nr_members(t);
+
+	if (!segment_same_namespace(t))
 		return false;
-	return !os_process_alive(pid, m->boot_ns) || is_replaced(m);
+	for (u32 n = 0; n < high; n++) {
+		const struct member *m = seg_member(t, n);
+
+		if (!member_active(m))
+			continue;
+		/* One that is replaced is between two programs (execve), and will be back. */
+		if (atomic32_load(&m->state) == MEMBER_FORKING ? !is_late(m) : !is_ended(m))
+			return false;
+	}
+	return true;
 }
 
 bool member_was_replaced(const struct memcg_tree *t, int pid)

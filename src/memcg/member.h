@@ -31,6 +31,8 @@ const struct member_info *member_info(const struct memcg_tree *t, u32 n);
  * system calls for each member.  Counters are exact afterwards, or when those who charge
  * while it looks let it, at the next call. */
 bool member_reap(struct memcg_tree *t);
+/* Has every process of the tree ended?  Takes no lock; false where that cannot be told. */
+bool member_all_ended(const struct memcg_tree *t);
 /* The same, unless some member has in the last period_ns: all that page look, and what
  * they ask for is under the tree lock. */
 bool member_reap_since(struct memcg_tree *t, u64 period_ns);

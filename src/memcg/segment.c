@@ -65,6 +65,8 @@ bool segment_commit(struct memcg_tree *t, enum seg_area a, u32 nr)
 	struct area_head *ah = &seg_head(t)->area[a];
 	u64 has = align_up(atomic32_peek(&ah->nr_ready) * area_of[a].record, PAGE_SIZE);
 	u64 end = align_up(area_of[a].at + area_of[a].nr_max * area_of[a].record, PAGE_SIZE);
+	/* A file's memory is filled as it is made: a run of few processes needs little. */
+	u64 step = t->seg->shared ? min_of(max_of(has, PAGE_SIZE), SEG_STEP) : SEG_STEP;
 	u64 from = area_of[a].at + has, to;
 
 	/* First: nr_ready is what another process says. */
@@ -72,7 +74,7 @@ bool segment_commit(struct memcg_tree *t, enum seg_area a, u32 nr)
 		return false;
 	if (nr <= atomic32_peek(&ah->nr_ready))
 		return true;
-	to = min_of(end, max_of(from + SEG_STEP, area_of[a].at + nr * area_of[a].record));
+	to = min_of(end, max_of(from + step, area_of[a].at + nr * area_of[a].record));
 	to = align_up(to, PAGE_SIZE);
 	if (make_memory(t->seg, from, to))
 		return false;
@@ -148,30 +150,32 @@ static u64 inode_of(const char *path)
 	return os_stat(path, &st) ? 0 : st.st_ino;
 }
 
-/*
- * Pids and start times mean something within one pid and time namespace only, and where
- * /proc is that one's: else everybody here would look dead to us, or we to them.
- */
-static bool is_same_namespace(const struct seg_header *h)
+static bool is_own_proc(void)
 {
 	char self[16], target[16] = "";
 
 	fmt_str(self, sizeof(self), "%d", os_getpid());
-	if (os_syscall(SYS_readlink, "/proc/self", target, sizeof(target) - 1) < 0)
-		return false;
-	return !strcmp(self, target) && h->pid_ns == inode_of("/proc/self/ns/pid") &&
+	return os_syscall(SYS_readlink, "/proc/self", target, sizeof(target) - 1) >= 0 &&
+	       !strcmp(self, target);
+}
+
+/*
+ * Pids and start times mean something within one pid and time namespace only, and where
+ * /proc is that one's: else everybody here would look dead to us, or we to them.
+ */
+bool segment_same_namespace(const struct memcg_tree *t)
+{
+	const struct seg_header *h = seg_head(t);
+
+	return is_own_proc() && h->pid_ns == inode_of("/proc/self/ns/pid") &&
 	       h->time_ns == inode_of("/proc/self/ns/time");
 }
 
-/* All but the lock, which is held.  What is zero stays untouched: writing to it would
- * make all of it resident. */
+/* All but the lock, which is held. */
 static void header_clear(struct memcg_tree *t)
 {
-	char *base = t->seg->base;
-
-	for (size_t at = 0; at < SEG_MEMBERS_AT; at++)
-		if (base[at] && (at < LOCK_AT || at >= LOCK_AT + LOCK_BYTES))
-			base[at] = 0;
+	memset(t->seg->base, 0, LOCK_AT);
+	memset(t->seg->base + LOCK_AT + LOCK_BYTES, 0, SEG_HEAD_BYTES - LOCK_AT - LOCK_BYTES);
 }
 
 /* On memory that is zero. */
@@ -181,6 +185,8 @@ static int header_init(struct memcg_tree *t)
 
 	header_expect(h);
 	if (t->seg->shared) {
+		if (!is_own_proc())
+			return -EXDEV;
 		h->pid_ns = inode_of("/proc/self/ns/pid");
 		h->time_ns = inode_of("/proc/self/ns/time");
 	}
@@ -258,7 +264,7 @@ static int segment_map(struct segment *s, int fd)
 		return (int)ret;
 	s->base = base;
 	os_name_mapping(base, SEG_BYTES, "quire: tree");
-	return make_memory(s, 0, SEG_MEMBERS_AT);
+	return make_memory(s, 0, SEG_HEAD_BYTES);
 }
 
 static int segment_open(struct meta *meta, int fd, bool readonly, bool may_make,
@@ -305,10 +311,6 @@ static struct memcg_tree *tree_new(struct segment *s, struct meta *meta)
 		return NULL;
 	t->seg = s;
 	t->meta = meta;
-	if (!handle_table_init(t)) {
-		meta_free(meta, t, sizeof(*t));
-		return NULL;
-	}
 	t->self = t->fork_member = MEMBER_NOBODY;
 	s->refs++;
 	return t;
@@ -328,7 +330,7 @@ static void tree_free(struct memcg_tree *t)
 /* Take a member record; the tree lock is free. */
 static int tree_join(struct memcg_tree *t, enum memcg_attach how)
 {
-	int ret = segment_lock_wait(t);
+	int ret = handle_table_init(t) ? segment_lock_wait(t) : -ENOMEM;
 
 	if (ret)
 		return ret;
@@ -379,9 +381,9 @@ static int load_segment(struct memcg_tree *t, enum memcg_attach how)
 	if (!magic && how == MEMCG_ATTACH_NOBODY)
 		return -EBADMSG;
 	/* Before the lock: its owner may be alive and look dead. */
-	if (magic && !is_same_namespace(h))
+	if (magic && !segment_same_namespace(t))
 		return -EXDEV;
-	if (!magic && make_memory(t->seg, 0, SEG_MEMBERS_AT))
+	if (!magic && make_memory(t->seg, 0, SEG_HEAD_BYTES))
 		return -ENOSPC;
 	if (how == MEMCG_ATTACH_NEW_IMAGE)
 		segment_lock_forget_image(t);
@@ -390,12 +392,11 @@ static int load_segment(struct memcg_tree *t, enum memcg_attach how)
 		/* Perhaps its first owner was killed before the end. */
 		header_clear(t);
 		ret = header_init(t);
+	} else if (!magic && !segment_same_namespace(t)) {
+		ret = -EXDEV; /* another was first since then */
 	}
 	if (!ret)
 		ret = header_check(t);
-	/* Another may have been first since then. */
-	if (!ret && !magic && !is_same_namespace(h))
-		ret = -EXDEV;
 	segment_unlock(t);
 	return ret;
 }
