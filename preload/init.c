@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "base/os.h"
@@ -196,13 +197,10 @@ static int create_engine(const struct settings *s, int segment_fd, char *const *
 static void name_member(struct engine *e)
 {
 	struct member_info *m = member_self(engine_tree(e));
-	char comm[32]; /* 15 and a newline */
-	long n = os_read_file("/proc/self/comm", comm, sizeof(comm));
+	char comm[16] = "";
 
-	if (!m || n < 1)
-		return;
-	comm[n - 1] = '\0';
-	fmt_str(m->comm, sizeof(m->comm), "%s", comm);
+	if (m && !os_syscall(SYS_prctl, PR_GET_NAME, comm, 0))
+		fmt_str(m->comm, sizeof(m->comm), "%s", comm);
 }
 
 /*

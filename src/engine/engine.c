@@ -126,26 +126,15 @@ static void set_slices(struct engine *e, const struct engine_config *cfg)
 		lru_set_slices(&e->lru, (u32)(*text - '0'), LRU_SLICE_SHIFT);
 }
 
-static int init_data_plane(struct engine *e, const struct engine_config *cfg)
+static int init_lists(struct engine *e, const struct engine_config *cfg)
 {
-	struct mm *mm = &e->mm;
-	int err;
+	int err = region_table_init(&e->mm.regions, &e->mm.meta);
 
-	err = region_table_init(&mm->regions, &mm->meta);
 	if (!err)
-		err = page_table_init(&mm->ptes, &mm->meta);
-	if (!err)
-		err = pages_init(&mm->pages, &mm->meta, MAX_PAGES);
-	if (!err)
-		err = lru_init(&e->lru, mm, e->tree);
+		err = lru_init(&e->lru, &e->mm, e->tree);
 	if (!err)
 		set_slices(e, cfg);
-	if (!err)
-		err = swap_init(&e->swap, mm, e->tree, &e->lru, &e->zswap.swap_ops);
 	zswap_init(&e->zswap, &e->swap, e->tree, &e->lru, !(e->flags & ENGINE_NO_ZSWAP));
-	/* A program that fits should not pay for it: 9 page faults, 30 us of arithmetic. */
-	if (!err && !(e->flags & ENGINE_LAZY))
-		err = zswap_open_pool(&e->zswap, &mm->meta, POOL_MAX);
 	return err;
 }
 
@@ -184,6 +173,24 @@ static int init_buffers(struct engine *e)
 	return e->request_buf && e->kswapd_buf && e->writeback_buf && e->request_text ? 0 : -ENOMEM;
 }
 
+int engine_init_paging(struct engine *e)
+{
+	struct mm *mm = &e->mm;
+	int err = page_table_init(&mm->ptes, &mm->meta);
+
+	if (!err)
+		err = pages_init(&mm->pages, &mm->meta, MAX_PAGES);
+	if (!err)
+		err = swap_init(&e->swap, mm, e->tree, &e->lru, &e->zswap.swap_ops);
+	if (!err)
+		err = init_buffers(e);
+	if (!err)
+		err = fault_init(&e->fault, mm, &e->reclaim, &e->fault_gate);
+	if (err)
+		engine_set_why(e, "no memory for tables", err, "raise RLIMIT_AS (ulimit -v)");
+	return err;
+}
+
 static u32 default_fault_threads(u32 wanted)
 {
 	u32 cpus = os_nr_cpus();
@@ -205,7 +212,7 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 	e = mem;
 	os_name_mapping(mem, sizeof(*e), "quire: engine");
 	e->flags = cfg->flags;
-	e->pager_name = cfg->pager;
+	fmt_str(e->pager_name, sizeof(e->pager_name), "%s", cfg->pager ? cfg->pager : "");
 	e->store_max = cfg->store_max;
 	e->fatal = cfg->fatal;
 	e->fatal_ctx = cfg->fatal_ctx;
@@ -219,17 +226,17 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 	gate_init(&e->fault_gate);
 	event_init(&e->request_event);
 	event_init(&e->callback_event);
-	err = pager_init(&e->mm.pager, cfg->pager);
+	/* A program that fits should not pay for what only paging needs. */
+	if (!(e->flags & ENGINE_LAZY))
+		err = engine_init_pager(e);
 	if (!err)
 		err = init_tree(e, cfg);
 	if (!err)
-		err = init_data_plane(e, cfg);
+		err = init_lists(e, cfg);
 	if (!err)
-		err = init_buffers(e);
-	if (!err) {
 		init_reclaim(e);
-		err = fault_init(&e->fault, &e->mm, &e->reclaim, &e->fault_gate);
-	}
+	if (!err && !(e->flags & ENGINE_LAZY))
+		err = engine_init_paging(e);
 	if (err) {
 		os_munmap(mem, sizeof(*e));
 		return err;
@@ -338,7 +345,7 @@ void engine_to_text(struct engine *e, struct fmt *out)
 	struct pager *p = &e->mm.pager;
 
 	fmt_add(out, "engine: %s, pager %s, managed %llu bytes, metadata %llu bytes\n",
-		engine_running(e) ? "running" : "passive", p->ops->name,
+		engine_running(e) ? "running" : "passive", p->ops ? p->ops->name : "not chosen",
 		(unsigned long long)atomic64_peek(&e->mm.regions.bytes),
 		(unsigned long long)stat_read(&e->mm.meta.bytes));
 	fmt_add(out,

@@ -129,7 +129,7 @@ struct placement {
 
 struct engine {
 	u32 flags; /* (C) */
-	const char *pager_name; /* (C) */
+	char pager_name[16]; /* (C) "": the best */
 	u64 store_max; /* (C) */
 	char store_dir[256]; /* (C) */
 	u32 nr_fault_threads; /* (C) */
@@ -207,10 +207,16 @@ void request_main(struct thread *self);
 /* One request, on the request thread. */
 void request_serve(struct engine *e, struct request *rq);
 
+/* ---- engine.c --------------------------------------------------------------- */
+
+/* Tables that nobody needs before pages are looked at. */
+int QUIRE_MUST_CHECK engine_init_paging(struct engine *e);
+
 /* ---- start.c ---------------------------------------------------------------- */
 
 /* On the request thread. */
 int engine_open_all(struct engine *e, int dev_fd);
+int QUIRE_MUST_CHECK engine_init_pager(struct engine *e);
 int engine_start_threads(struct engine *e);
 int engine_adopt_all(struct engine *e);
 /* Tests: the other threads end, descriptors are closed. */

@@ -75,12 +75,20 @@ static int private_fd_table(void)
 	return os_close_range(0, UINT32_MAX);
 }
 
+int engine_init_pager(struct engine *e)
+{
+	return pager_init(&e->mm.pager, e->pager_name[0] ? e->pager_name : NULL);
+}
+
 static int open_pager(struct engine *e, int dev_fd)
 {
 	struct pager *p = &e->mm.pager;
-	int err = p->ops->open(p, e->nr_fault_threads, dev_fd);
+	/* Here, where its descriptors take no number of the program's. */
+	int err = e->flags & ENGINE_LAZY ? engine_init_pager(e) : 0;
 	struct member_info *m = member_self(e->tree);
 
+	if (!err)
+		err = p->ops->open(p, e->nr_fault_threads, dev_fd);
 	if (!err && m)
 		fmt_str(m->pager, sizeof(m->pager), "%s", p->ops->name);
 	if (err)
@@ -228,8 +236,10 @@ static int start_once(struct engine *e)
 		return wait_for_starter(e);
 	/* A handler that waits for the start must not have interrupted it. */
 	os_sigprocmask_all(&mask);
+	err = e->flags & ENGINE_LAZY ? engine_init_paging(e) : 0;
 	t->buf = e->request_buf;
-	err = start_one(e, t, "quire/request", request_main, e);
+	if (!err)
+		err = start_one(e, t, "quire/request", request_main, e);
 	if (!err)
 		err = request_call(e, REQ_START, NULL, 0, NULL);
 	if (err) {

@@ -14,24 +14,6 @@
  */
 #include "memcg/internal.h"
 
-#define TABLE_BYTES (NR_OBJCGS_MAX * sizeof(struct atomic32))
-
-bool handle_table_init(struct memcg_tree *t)
-{
-	t->handle = meta_reserve("quire: handles", TABLE_BYTES);
-	t->nr_handles = 1;
-	return t->handle;
-}
-
-void handle_table_exit(struct memcg_tree *t)
-{
-	/* Who only looks has none. */
-	if (!t->handle)
-		return;
-	stat_sub(&t->meta->bytes, (t->nr_handles - 1) * sizeof(struct atomic32));
-	meta_unreserve(t->handle, TABLE_BYTES);
-}
-
 u32 handle_alloc(struct memcg_tree *t, u32 record)
 {
 	u32 o = t->free_handle;

@@ -207,8 +207,6 @@ struct memcg_tree {
 	struct memcg_upcalls up;
 	u32 self; /* (C) member number; MEMBER_NOBODY for a view */
 	u64 oom_until_ns; /* (kswapd) while we choose whom to end */
-	/* handle.c: by struct objcg_id; changed under the tree lock */
-	struct atomic32 *handle; /* record in the segment; of a free number, the next free */
 	u32 nr_handles, free_handle;
 	/* fork.c: of the child to be, or of the child that we are */
 	struct fork_copy *fork_copy; /* by number; nr_fork_copies of them */
@@ -216,6 +214,9 @@ struct memcg_tree {
 	u32 fork_member; /* its record; MEMBER_NOBODY: there is none */
 	u32 fork_tid; /* the thread that forks */
 	u64 fork_boot_ns; /* what its record says, if it is still that */
+	/* handle.c: by struct objcg_id; changed under the tree lock.  The record in the
+	 * segment; of a free number, the next free. */
+	struct atomic32 handle[NR_OBJCGS_MAX];
 };
 
 static inline struct seg_header *seg_head(const struct memcg_tree *t)
@@ -363,8 +364,6 @@ void objcg_set_overhead(struct memcg_tree *t, struct objcg *c, enum memcg_stat w
 
 /* ---- handle.c ------------------------------------------------------------------ */
 
-bool handle_table_init(struct memcg_tree *t);
-void handle_table_exit(struct memcg_tree *t);
 /* A number for a record of this member; cannot fail. */
 u32 handle_alloc(struct memcg_tree *t, u32 record);
 void handle_free(struct memcg_tree *t, u32 o);

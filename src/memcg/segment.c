@@ -305,12 +305,14 @@ static void segment_close(struct segment *s)
 
 static struct memcg_tree *tree_new(struct segment *s, struct meta *meta)
 {
-	struct memcg_tree *t = meta_alloc(meta, sizeof(*t));
+	/* Touched as far as there are handles. */
+	struct memcg_tree *t = meta_reserve("quire: handles", sizeof(*t));
 
 	if (!t)
 		return NULL;
 	t->seg = s;
 	t->meta = meta;
+	t->nr_handles = 1;
 	t->self = t->fork_member = MEMBER_NOBODY;
 	s->refs++;
 	return t;
@@ -321,8 +323,8 @@ static void tree_free(struct memcg_tree *t)
 	struct segment *s = t->seg;
 	bool last = --s->refs == 0;
 
-	handle_table_exit(t);
-	meta_free(t->meta, t, sizeof(*t));
+	stat_sub(&t->meta->bytes, (t->nr_handles - 1) * sizeof(struct atomic32));
+	meta_unreserve(t, sizeof(*t));
 	if (last)
 		segment_close(s);
 }
@@ -330,7 +332,7 @@ static void tree_free(struct memcg_tree *t)
 /* Take a member record; the tree lock is free. */
 static int tree_join(struct memcg_tree *t, enum memcg_attach how)
 {
-	int ret = handle_table_init(t) ? segment_lock_wait(t) : -ENOMEM;
+	int ret = segment_lock_wait(t);
 
 	if (ret)
 		return ret;
