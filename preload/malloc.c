@@ -103,13 +103,9 @@ static u32 next_arena(void)
 
 static void bind_thread(void)
 {
-	unsigned int arena;
-
-	bound = 1; /* mallctl may allocate */
-	arena = heap.arena[next_arena()];
-	/* No block of arena 0 may be handed out from the cache afterwards. */
-	(void)qje_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
-	(void)qje_mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena));
+	bound = 1; /* what follows may allocate */
+	/* No block of arena 0 is handed out from the thread's cache afterwards. */
+	qje_thread_arena(heap.arena[next_arena()]);
 	bound = 2;
 }
 
@@ -402,24 +398,27 @@ EXPORT void malloc_stats_print(void (*write_cb)(void *, const char *), void *arg
 
 /* ---- fork ----------------------------------------------------------------------------- */
 
+/* jemalloc has its locks: started here, where nobody has yet. */
+static bool has_locks(void)
+{
+	return heap.nr && qje_nallocx(1, 0);
+}
+
 void malloc_fork_prepare(void)
 {
-	if (!heap.nr)
-		return;
-	/* Starts it, where nobody has yet: there are no locks before. */
-	(void)qje_nallocx(1, 0);
-	qje_prefork();
+	if (has_locks())
+		qje_prefork();
 }
 
 void malloc_fork_parent(void)
 {
-	if (heap.nr)
+	if (has_locks())
 		qje_postfork_parent();
 }
 
 void malloc_fork_child(void)
 {
-	if (!heap.nr)
+	if (!has_locks())
 		return;
 	qje_postfork_child();
 	/* Whoever made one is not here. */

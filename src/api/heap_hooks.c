@@ -158,19 +158,12 @@ void heap_hooks_init(struct heap_hooks *h, struct engine *e, struct memcg_id id)
 
 int heap_arena_create(struct heap_hooks *h, unsigned int *ret_arena)
 {
-	/* jemalloc 5.3's arena_config_t, which its public header lacks. */
-	struct {
-		extent_hooks_t *extent_hooks;
-		bool metadata_use_hooks;
-	} config = { &h->hooks, false };
-	size_t size = sizeof(*ret_arena);
-	int err;
+	unsigned int arena = qje_arena_create(&h->hooks);
 
-	err = qje_mallctl("experimental.arenas_create_ext", ret_arena, &size, &config,
-			  sizeof(config));
-	if (err == EAGAIN)
-		return -ENOSPC;
-	return err ? -ENOMEM : 0;
+	if (arena == UINT_MAX)
+		return -ENOMEM;
+	*ret_arena = arena;
+	return 0;
 }
 
 /* "arena.<arena>.<what>" */

@@ -186,7 +186,6 @@ static struct {
 	int fd;
 	struct memcg_tree *us, *other, child;
 	struct segment child_segment; /* by copy-on-write */
-	struct atomic32 child_handle[16];
 	struct objcg_id o;
 	bool came;
 } late;
@@ -203,17 +202,15 @@ static void child_is_late(void)
 	err = err ? err : memcg_create_path(late.us, "a", &group);
 	err = err ? err : objcg_get(late.us, group, &late.o);
 	err = err ? err : memcg_try_charge(late.us, NULL, late.o, 3, &over);
-	quire_assert(late.fd >= 0 && !err && late.us->nr_handles <= ARRAY_SIZE(late.child_handle));
+	quire_assert(late.fd >= 0 && !err);
 	memcg_zswap_charge(late.us, late.o, PAGE_SIZE + 1);
 	err = memcg_tree_fork_prepare(late.us, 1);
 	quire_assert(!err);
 	seg_member(late.us, late.us->fork_member)->boot_ns -= 11 * NSEC_PER_SEC;
 	late.us->fork_boot_ns -= 11 * NSEC_PER_SEC;
-	late.child = *late.us;
+	memcpy(&late.child, late.us, offsetof(struct memcg_tree, handle[late.us->nr_handles]));
 	late.child_segment = *late.us->seg;
 	late.child.seg = &late.child_segment;
-	memcpy(late.child_handle, late.us->handle, late.us->nr_handles * sizeof(struct atomic32));
-	late.child.handle = late.child_handle;
 	late.came = false;
 }
 
