@@ -86,7 +86,7 @@ char *place_preload(void)
 		for (size_t i = 0; i < COUNT_OF(below); i++) {
 			path = text_of("%s%s/libquire-preload.so", dir, below[i]);
 			if (!access(path, R_OK))
-				return absolute(path);
+				return path;
 			free(path);
 		}
 	}
@@ -103,15 +103,17 @@ char *place_preload(void)
  * and why. */
 static int open_private_dir(const char *path, char **ret_why)
 {
+	const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = open(path, flags);
 	struct stat st;
-	int fd;
 
-	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+	if (fd < 0 && errno == ENOENT && mkdir(path, 0700) < 0 && errno != EEXIST) {
 		*ret_why = text_of("cannot create %s: %s: choose another $XDG_RUNTIME_DIR", path,
 				   strerror(errno));
 		return -1;
 	}
-	fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		fd = open(path, flags);
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		*ret_why = text_of("cannot open %s: %s: choose another $XDG_RUNTIME_DIR", path,
 				   strerror(errno));

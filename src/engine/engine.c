@@ -186,6 +186,8 @@ int engine_init_paging(struct engine *e)
 		err = init_buffers(e);
 	if (!err)
 		err = fault_init(&e->fault, mm, &e->reclaim, &e->fault_gate);
+	if (!err)
+		err = zswap_open_pool(&e->zswap, &mm->meta, POOL_MAX);
 	if (err)
 		engine_set_why(e, "no memory for tables", err, "raise RLIMIT_AS (ulimit -v)");
 	return err;

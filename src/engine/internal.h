@@ -141,21 +141,25 @@ struct engine {
 	struct mutex store_lock; /* opening the store */
 	struct mutex passive_lock; /* callers, until the engine runs; see engine_passive_enter() */
 	u64 passive_mask; /* (passive_lock) signal mask of its holder */
-
-	struct mm mm;
 	struct memcg_tree *tree;
 	struct atomic32 home; /* memcg id; see engine_home() */
 	struct mutex home_lock; /* who sets what home_objcg is charged outside pages */
 	struct objcg_id home_objcg; /* (home_lock) */
+	/* Closed: nothing may leave / nothing may come in.  Order: reclaim first. */
+	struct gate reclaim_gate, fault_gate;
+	struct event request_event, callback_event;
+	/* fork: descriptors received for the child, in the program's table */
+	int fork_fd[1 + 2 * STORE_MAX_FILES];
+	void (*fork_touch)(void *ctx);
+	void *fork_touch_ctx;
+
+	/* All that a program which fits touches is above, or little. */
+	struct mm mm;
 	struct lru lru;
 	struct swap swap;
 	struct zswap zswap;
 	struct reclaim reclaim;
 	struct fault fault;
-	/* Closed: nothing may leave / nothing may come in.  Order: reclaim first. */
-	struct gate reclaim_gate, fault_gate;
-
-	struct event request_event;
 	struct request request[NR_REQUESTS];
 	char *request_text;
 	struct atomic32 frozen; /* between REQ_FREEZE_RECLAIM and REQ_THAW */
@@ -167,7 +171,6 @@ struct engine {
 
 	struct watch watch[NR_WATCHES];
 	struct callback callback[NR_CALLBACKS];
-	struct event callback_event;
 	struct atomic32 callback_stop;
 	struct atomic32 purge;
 
@@ -180,8 +183,6 @@ struct engine {
 	struct atomic64 map_cursor; /* next queue for a new range */
 	struct atomic64 told_locked; /* what MEMCG_STAT_MLOCKED has of us */
 
-	/* fork: descriptors received for the child, in the program's table */
-	int fork_fd[1 + 2 * STORE_MAX_FILES];
 	int fork_store_err; /* the store cannot be shared with this child */
 	int fork_tree_err; /* it has no place in the tree */
 	bool unsettled; /* (request thread) a child that has not been charged yet */
@@ -191,8 +192,6 @@ struct engine {
 	 * pages, and when to look again */
 	bool forked;
 	u64 shared_pages, shared_next_ns;
-	void (*fork_touch)(void *ctx);
-	void *fork_touch_ctx;
 };
 
 /* ---- request.c ------------------------------------------------------------ */

@@ -110,12 +110,6 @@ int engine_open_all(struct engine *e, int dev_fd)
 	err = open_pager(e, dev_fd);
 	if (err)
 		return err;
-	err = zswap_open_pool(&e->zswap, &e->mm.meta, POOL_MAX);
-	if (err) {
-		engine_set_why(e, "no address space for the compressed pool", err,
-			       "raise RLIMIT_AS (ulimit -v)");
-		return err;
-	}
 	e->statm_fd = os_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
 	if (e->mm.frames.base)
 		return frames_register(&e->mm.frames);

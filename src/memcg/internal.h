@@ -214,8 +214,7 @@ struct memcg_tree {
 	u32 fork_member; /* its record; MEMBER_NOBODY: there is none */
 	u32 fork_tid; /* the thread that forks */
 	u64 fork_boot_ns; /* what its record says, if it is still that */
-	/* handle.c: by struct objcg_id; changed under the tree lock.  The record in the
-	 * segment; of a free number, the next free. */
+	/* (T) handle.c: by struct objcg_id the record; of a free number, the next free */
 	struct atomic32 handle[NR_OBJCGS_MAX];
 };
 
