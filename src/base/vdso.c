@@ -34,6 +34,14 @@
 
 static struct atomic64 clock_fn; /* 0: not looked for yet */
 
+/* Valgrind unmaps it, and says so in the vector that it gives the program on its stack. */
+static bool is_mapped(u64 addr)
+{
+	u8 there;
+
+	return !os_syscall(SYS_mincore, addr, PAGE_SIZE, &there);
+}
+
 /* Address of the vDSO's ELF header, 0: there is none. */
 static u64 vdso_base(void)
 {
@@ -52,7 +60,7 @@ static u64 vdso_base(void)
 	n = min_of(n, (long)sizeof(aux));
 	for (long i = 0; i < n / (long)sizeof(aux[0]); i++)
 		if (aux[i].a_type == AT_SYSINFO_EHDR)
-			return aux[i].a_un.a_val;
+			return is_mapped(aux[i].a_un.a_val) ? aux[i].a_un.a_val : 0;
 	return 0;
 }
 
