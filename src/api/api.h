@@ -25,7 +25,7 @@
 #define GROUP_CHUNKS 1024 /* 1 M groups */
 
 /* A callback of the program; see callback_set() in event.c. */
-struct callback {
+struct group_callback {
 	struct atomic64 fn;
 	struct atomic64 arg;
 	struct atomic32 runner; /* tid while it runs; futex */
@@ -40,8 +40,8 @@ struct quire_group {
 	struct atomic32 state; /* enum group_state */
 	struct atomic32 nr_heaps;
 	struct atomic32 has_shrinker; /* engine_set_shrinker() was called */
-	struct callback shrinker;
-	struct callback oom;
+	struct group_callback shrinker;
+	struct group_callback oom;
 };
 
 #define GROUP_CHUNK_BYTES align_up(GROUP_CHUNK * sizeof(struct quire_group), PAGE_SIZE)

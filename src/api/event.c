@@ -113,7 +113,7 @@ void event_fork_child(struct quire *q)
 /* ---- callbacks ------------------------------------------------------------------ */
 
 /* Put fn in place; afterwards the old one neither runs nor will. */
-static void callback_set(struct callback *cb, u64 fn, u64 arg)
+static void callback_set(struct group_callback *cb, u64 fn, u64 arg)
 {
 	u32 self = (u32)os_gettid(), runner;
 
@@ -129,13 +129,13 @@ static void callback_set(struct callback *cb, u64 fn, u64 arg)
 }
 
 /* The function to run, or 0; callback_leave() is owed either way. */
-static u64 callback_enter(struct callback *cb)
+static u64 callback_enter(struct group_callback *cb)
 {
 	atomic32_xchg(&cb->runner, (u32)os_gettid());
 	return atomic64_load(&cb->fn);
 }
 
-static void callback_leave(struct callback *cb)
+static void callback_leave(struct group_callback *cb)
 {
 	atomic32_store(&cb->runner, 0);
 	futex_wake(&cb->runner, UINT32_MAX, false);
