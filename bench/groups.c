@@ -4,6 +4,9 @@
  * that is out.
  *
  * groups alive N            N empty groups: rate, and what the process grew by
+ * groups use N              beside N groups, each with a limit: first touches in some of
+ *                           them, what the root counts, a limit changed, and a touch in
+ *                           one that has twice its limit
  * groups empty N            N times: make a group, remove it
  * groups charge N           N times: make, map a page, touch it, unmap, remove
  * groups remove SLOTS N     a group with SLOTS pages out is removed, and who inherits
@@ -24,9 +27,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "settle.h"
+
 #define PAGE ((size_t)4096)
 #define MIB ((size_t)1 << 20)
 #define LEVELS 12
+#define SOME 500
+#define FITS (8 * MIB)
+#define TOUCHES 50000
 
 static double now_us(void)
 {
@@ -76,6 +84,17 @@ static struct quire *open_tree(void)
 
 /* ---- many groups --------------------------------------------------------------- */
 
+static void make_groups(struct quire *q, size_t nr)
+{
+	struct quire_group *g;
+	char name[32];
+
+	for (size_t i = 0; i < nr; i++) {
+		snprintf(name, sizeof(name), "g%zu", i);
+		check(quire_group_create(quire_root(q), name, &g));
+	}
+}
+
 static void alive(struct quire *q, size_t nr)
 {
 	struct quire_group *g;
@@ -87,10 +106,7 @@ static void alive(struct quire *q, size_t nr)
 	check(quire_group_create(quire_root(q), "first", &g));
 	before = resident_bytes();
 	since = now_us();
-	for (size_t i = 0; i < nr; i++) {
-		snprintf(name, sizeof(name), "g%zu", i);
-		check(quire_group_create(quire_root(q), name, &g));
-	}
+	make_groups(q, nr);
 	made = now_us() - since;
 	usleep(300000); /* everybody has looked at them once */
 	after = resident_bytes();
@@ -103,6 +119,114 @@ static void alive(struct quire *q, size_t nr)
 	removed = now_us() - since;
 	printf("groups=%zu bytes_per_group=%.0f make_us=%.2f remove_us=%.2f\n", nr,
 	       (double)(after - before) / (double)nr, made / (double)nr, removed / (double)nr);
+}
+
+/* Median of first touches of a page in each of some groups. */
+static double first_touches(struct quire *q, size_t nr)
+{
+	size_t some = nr < SOME ? nr : SOME;
+	struct quire_group *g;
+	double took[SOME];
+	void *page[SOME];
+	char name[32];
+
+	for (size_t i = 0; i < SOME; i++) {
+		snprintf(name, sizeof(name), "g%zu", i % some * (nr / some));
+		check(quire_group_open(q, name, &g));
+		check(quire_map(g, PAGE, 0, &page[i]));
+	}
+	for (size_t i = 0; i < SOME; i++) {
+		double since = now_us();
+
+		*(volatile char *)page[i] = 1;
+		took[i] = now_us() - since;
+	}
+	for (size_t i = 0; i < SOME; i++)
+		check(quire_unmap(q, page[i], PAGE));
+	return median(took, SOME);
+}
+
+static double read_stat(struct quire_group *g)
+{
+	static char text[65536];
+	double took[9];
+
+	for (size_t i = 0; i < 9; i++) {
+		double since = now_us();
+
+		check(quire_read(g, "memory.stat", text, sizeof(text), NULL));
+		took[i] = now_us() - since;
+	}
+	return median(took, 9);
+}
+
+static double read_current(struct quire_group *g)
+{
+	double since = now_us();
+
+	for (size_t i = 0; i < SOME; i++)
+		(void)*(volatile uint64_t *)&(uint64_t){ quire_current(g) };
+	return (now_us() - since) / SOME;
+}
+
+static double cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
+}
+
+/* Twice what fits, written once, then random touches: their mean, and of all threads. */
+static double page_in_one(struct quire *q, double *ret_cpu)
+{
+	const size_t pages = 2 * FITS / PAGE;
+	unsigned long x = 1;
+	struct quire_group *g;
+	double since;
+	void *mem;
+
+	check(quire_group_create(quire_root(q), "busy", &g));
+	check(quire_write_u64(g, "memory.max", FITS));
+	check(quire_map(g, 2 * FITS, 0, &mem));
+	for (size_t i = 0; i < pages; i++)
+		for (size_t w = 0; w < PAGE / 2; w += 8)
+			*(unsigned long *)((char *)mem + i * PAGE + w) = i * w;
+	*ret_cpu = cpu_us();
+	since = now_us();
+	for (size_t i = 0; i < TOUCHES; i++) {
+		x = x * 6364136223846793005ul + 1442695040888963407ul;
+		(void)*((volatile char *)mem + (x >> 33) % pages * PAGE);
+	}
+	since = (now_us() - since) / TOUCHES;
+	*ret_cpu = (cpu_us() - *ret_cpu) / TOUCHES;
+	check(quire_unmap(q, mem, 2 * FITS));
+	return since;
+}
+
+static void use(struct quire *q, size_t nr)
+{
+	double limit, touch, current, stat, page, cpu;
+	struct quire_group *g;
+	char name[32];
+
+	make_groups(q, nr);
+	check(quire_start(q));
+	settle(q);
+	limit = now_us();
+	for (size_t i = 0; i < nr; i++) {
+		snprintf(name, sizeof(name), "g%zu", i);
+		check(quire_group_open(q, name, &g));
+		check(quire_write_u64(g, "memory.max", 64 * MIB));
+	}
+	limit = (now_us() - limit) / (double)nr;
+	touch = first_touches(q, nr);
+	current = read_current(quire_root(q));
+	stat = read_stat(quire_root(q));
+	page = page_in_one(q, &cpu);
+	printf("groups=%zu limit_us=%.2f touch_us=%.2f current_us=%.4f stat_us=%.2f ", nr, limit,
+	       touch, current, stat);
+	printf("page_us=%.2f page_cpu_us=%.2f\n", page, cpu);
 }
 
 static void churn(struct quire *q, size_t nr, bool charge)
@@ -256,6 +380,8 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "alive") && a)
 		alive(open_tree(), a);
+	else if (!strcmp(what, "use") && a)
+		use(open_tree(), a);
 	else if (!strcmp(what, "empty") && a)
 		churn(open_tree(), a, false);
 	else if (!strcmp(what, "charge") && a)

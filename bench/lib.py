@@ -100,6 +100,23 @@ def device_bytes_s(directory, size=256 * MIB):
         os.close(fd)
 
 
+class Awake:
+    """Idle-class loops keep the processors from halting; use as a context.
+
+    To wake one that has halted takes up to 60 us in a virtual machine, more than most
+    of what is measured.
+    """
+
+    def __enter__(self):
+        loop = ["chrt", "-i", "0", sys.executable, "-c", "while True: pass"]
+        self.loops = [subprocess.Popen(loop) for _ in range(os.cpu_count())]
+
+    def __exit__(self, *_):
+        for loop in self.loops:
+            loop.kill()
+            loop.wait()
+
+
 def median(values):
     return statistics.median(values) if values else float("nan")
 
@@ -108,6 +125,19 @@ def spread(values):
     """(largest - smallest) / median, in percent."""
     middle = median(values)
     return 100 * (max(values) - min(values)) / middle if values and middle else float("nan")
+
+
+def figure(values, digits=1):
+    return f"{median(values):.{digits}f} +- {spread(values):.0f} %"
+
+
+def measure(*words):
+    """The figures that a program of bench/, built already, prints."""
+    command = [str(BUILD / "bench" / words[0]), *map(str, words[1:])]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        die(f"{' '.join(command)} failed with {result.returncode}")
+    return key_values(result.stdout)
 
 
 def key_values(text):

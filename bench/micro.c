@@ -13,13 +13,13 @@
 #include <err.h>
 #include <gnu/libc-version.h>
 #include <lz4.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #include "api/api.h"
 #include "base/os.h"
 #include "data.h"
 #include "lib/rig.h"
+#include "settle.h"
 
 #define BATCH 64u /* steps of a call; as many as the fake store holds */
 #define ROUNDS 8u
@@ -459,26 +459,6 @@ static void time_reads(void)
 	print_median("real_read_stat", ns[1], TIMED_ROUNDS);
 }
 
-/*
- * The scheduler moves a thread that has waited for a request, and the fault thread
- * follows it only after some faults (engine/placement.c); from the other processor,
- * when that is idle, a fault took ten times as long.  So we stay where we are.
- */
-static void settle(void)
-{
-	cpu_set_t here;
-
-	CPU_ZERO(&here);
-	CPU_SET(sched_getcpu(), &here);
-	expect(!sched_setaffinity(0, sizeof(here), &here), "cannot stay on a processor");
-	for (u32 i = 0; i < 30; i++) {
-		os_sleep_ns(10 * NSEC_PER_MSEC);
-		for (u32 k = 0; k < 8; k++)
-			*(volatile u8 *)(pages + (i * 8 + k) * PAGE) = 1;
-	}
-	check(quire_discard(q, pages, REAL_PAGES * PAGE));
-}
-
 static void time_real(void)
 {
 	struct quire_options opt = QUIRE_OPTIONS_INIT;
@@ -492,7 +472,7 @@ static void time_real(void)
 	check(quire_map(g, REAL_PAGES * PAGE, 0, &mem));
 	check(quire_advise(q, mem, REAL_PAGES * PAGE, QUIRE_RANDOM));
 	pages = mem;
-	settle();
+	settle(q);
 	time_touch("real_fault_zero", ABSENT);
 	write_all(false);
 	printf("real_evict=%.1f ", page_out());
@@ -509,7 +489,6 @@ static void time_real(void)
 	check(quire_write(g, "memory.zswap.max", "0"));
 	printf("real_evict_store=%.1f ", page_out());
 	time_touch("real_fault_store", STORE);
-	printf("real_evict_to_copy=%.1f ", page_out());
 	time_reads();
 	quire_close(q);
 }
