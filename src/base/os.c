@@ -427,6 +427,18 @@ bool os_two_cpus(int cpu[2])
 	return nr == 2;
 }
 
+int os_cpu(void)
+{
+#ifdef QUIRE_EXPLORE
+	return -ENOSYS; /* its schedules depend on nothing outside */
+#else
+	unsigned cpu;
+	int err = vdso_getcpu(&cpu);
+
+	return err ? err : (int)cpu;
+#endif
+}
+
 void os_thread_pin(int tid, int cpu)
 {
 	u64 mask[CPU_MASK_WORDS] = { 0 };

@@ -117,6 +117,7 @@ int QUIRE_MUST_CHECK os_random(void *buf, size_t len);
 unsigned os_nr_cpus(void); /* of the affinity mask */
 /* The processors of the affinity mask, if there are exactly two. */
 bool os_two_cpus(int cpu[2]);
+int os_cpu(void); /* that we are on, by the vDSO; -ENOSYS */
 /* A thread of this process: where it ran last (-errno), and where it shall run. */
 int os_thread_cpu(int tid);
 void os_thread_pin(int tid, int cpu);

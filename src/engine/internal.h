@@ -116,15 +116,21 @@ struct callback {
 	u64 asked_ns;
 };
 
-/* Faults since the last look that make another one worth it. */
-#define PLACEMENT_FAULTS 64u
+/* Faults, or requests, since the last look that make another one worth it. */
+#define PLACEMENT_MIN 64u
+
+/* A thread of the engine that others wait for. */
+struct seat {
+	u64 nr; /* served when last looked */
+	u32 side; /* index of its processor */
+	bool placed;
+};
 
 struct placement {
-	u64 nr_reads, nr_moves;
+	u64 nr_moves;
 	int status_fd; /* of the ticker, -1 none */
 	int cpu[2];
-	u32 side; /* index of the fault thread's */
-	bool placed;
+	struct seat faults, requests;
 };
 
 struct engine {
@@ -160,6 +166,8 @@ struct engine {
 	struct zswap zswap;
 	struct reclaim reclaim;
 	struct fault fault;
+	struct counter64 nr_requests;
+	struct atomic32 request_cpu; /* of the last caller */
 	struct request request[NR_REQUESTS];
 	char *request_text;
 	struct atomic32 frozen; /* between REQ_FREEZE_RECLAIM and REQ_THAW */
@@ -320,7 +328,7 @@ void fork_settle(struct engine *e);
 
 /* On the ticker, before anything else. */
 void placement_start(struct engine *e);
-/* Fault thread and kswapd to where they belong, on two processors. */
+/* Fault thread, kswapd and request thread to where they belong, on two processors. */
 void placement_follow(struct engine *e);
 
 /* ---- ticker.c ---------------------------------------------------------------------- */

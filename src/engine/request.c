@@ -54,6 +54,7 @@ struct request *request_get(struct engine *e, enum request_op op)
 
 s64 request_run(struct engine *e, struct request *rq)
 {
+	atomic32_poke(&e->request_cpu, (u32)os_cpu());
 	atomic32_store(&rq->state, REQUEST_POSTED);
 	event_signal(&e->request_event);
 	while (atomic32_load(&rq->state) == REQUEST_POSTED)
@@ -96,6 +97,7 @@ static bool serve_posted(struct engine *e)
 		if (atomic32_peek(&e->frozen) && !is_fork_op(rq->op))
 			continue;
 		request_serve(e, rq);
+		stat_add(&e->nr_requests, 1);
 		atomic32_store(&rq->state, REQUEST_DONE);
 		futex_wake(&rq->state, 1, false);
 		any = true;

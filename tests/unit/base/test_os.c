@@ -181,6 +181,7 @@ TEST(placement)
 		ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
 		ASSERT_TRUE(CPU_COUNT(&set) == 1 && CPU_ISSET(mine[i], &set));
 		ASSERT_EQ(os_thread_cpu(tid), mine[i]);
+		ASSERT_EQ(os_cpu(), mine[i]);
 		ASSERT_FALSE(os_two_cpus(cpu));
 	}
 	if (nr == 2) {
