@@ -2,9 +2,9 @@
 /*
  * settle.h - the same place for the thread that measures, in each run.
  *
- * The scheduler moves a thread that has waited for a request; the fault thread follows it
- * after some faults only (engine/placement.c).  Meanwhile a fault wakes the other
- * processor, which takes ten times as long where that is idle and the machine virtual.
+ * The scheduler moves a thread that has waited; the fault and the request thread follow it
+ * after some faults and requests only (engine/placement.c).  Meanwhile each of them wakes
+ * the other processor, which takes ten times as long where the machine is virtual.
  */
 #ifndef QUIRE_BENCH_SETTLE_H
 #define QUIRE_BENCH_SETTLE_H
@@ -17,7 +17,7 @@
 
 #define SETTLE_PAGES 512
 
-/* Stay on this processor, until the fault thread is there too. */
+/* Stay on this processor, until both of them are there too. */
 static inline void settle(struct quire *q)
 {
 	cpu_set_t here;
@@ -27,10 +27,11 @@ static inline void settle(struct quire *q)
 	CPU_SET(sched_getcpu(), &here);
 	if (sched_setaffinity(0, sizeof(here), &here))
 		err(1, "cannot stay on a processor");
-	if (quire_map(quire_root(q), SETTLE_PAGES * 4096, 0, &mem) < 0 ||
-	    quire_advise(q, mem, SETTLE_PAGES * 4096, QUIRE_RANDOM) < 0)
+	if (quire_map(quire_root(q), SETTLE_PAGES * 4096, 0, &mem) < 0)
 		errx(1, "%s", quire_why());
 	for (size_t i = 0; i < SETTLE_PAGES; i++) {
+		if (quire_advise(q, mem, SETTLE_PAGES * 4096, QUIRE_RANDOM) < 0)
+			errx(1, "%s", quire_why());
 		((volatile char *)mem)[i * 4096] = 1;
 		if (i % 8 == 0)
 			usleep(5000);
