@@ -170,7 +170,11 @@ static int init_buffers(struct engine *e)
 	e->writeback_buf = meta_alloc(&e->mm.meta, batch);
 	/* Touched by the reader of a knob only, one slot mostly. */
 	e->request_text = meta_reserve("quire: requests", NR_REQUESTS * REQUEST_TEXT);
-	return e->request_buf && e->kswapd_buf && e->writeback_buf && e->request_text ? 0 : -ENOMEM;
+	e->fault_buf = meta_alloc(&e->mm.meta, e->nr_fault_threads * FAULT_WINDOW_BYTES);
+	return e->request_buf && e->kswapd_buf && e->writeback_buf && e->request_text &&
+			       e->fault_buf ?
+		       0 :
+		       -ENOMEM;
 }
 
 int engine_init_paging(struct engine *e)
@@ -308,6 +312,7 @@ void engine_destroy(struct engine *e)
 		thread_join(&e->request_task.thread);
 	}
 	fault_exit(&e->fault);
+	meta_free(&e->mm.meta, e->fault_buf, e->nr_fault_threads * FAULT_WINDOW_BYTES);
 	meta_free(&e->mm.meta, e->request_buf, batch);
 	meta_free(&e->mm.meta, e->kswapd_buf, batch);
 	meta_free(&e->mm.meta, e->writeback_buf, batch);

@@ -185,7 +185,7 @@ struct engine {
 	/* threads; each struct task is large (codec) and touched only when used */
 	struct task request_task, kswapd_task, writeback_task, ticker_task;
 	struct fault_thread fault_thread[PAGER_MAX_QUEUES];
-	u8 *request_buf, *kswapd_buf, *writeback_buf;
+	u8 *request_buf, *kswapd_buf, *writeback_buf, *fault_buf;
 	int statm_fd; /* (ticker) */
 	struct placement placement; /* (ticker) */
 	struct atomic64 map_cursor; /* next queue for a new range */

@@ -141,10 +141,13 @@ int engine_start_threads(struct engine *e)
 
 		ft->f = &e->fault;
 		ft->queue = q;
+		ft->task.window = e->fault_buf + q * FAULT_WINDOW_BYTES;
 		err = start_one(e, &ft->task, "quire/fault", fault_thread_main, ft);
 	}
 	if (!err) {
 		e->kswapd_task.buf = e->kswapd_buf;
+		/* It tries faults again, between two batches. */
+		e->kswapd_task.window = e->kswapd_buf;
 		err = start_one(e, &e->kswapd_task, "quire/kswapd", kswapd_main, &e->reclaim);
 	}
 	if (!err) {

@@ -42,9 +42,12 @@ enum fault_flags {
 #define FAULT_IO_MAX 64u
 #define FAULT_WAIT_MAX 65536u
 /* Longest window brought in with a sequential fault, pages. */
-#define READAHEAD_MAX 16u
+#define READAHEAD_MAX 32u
+#define FAULT_WINDOW_BYTES (READAHEAD_MAX * PAGE_SIZE) /* of a task's window */
 /* Scans told apart at a time in one queue. */
 #define READAHEAD_STREAMS 16u
+
+static_assert(READAHEAD_MAX <= WRITEBACK_BATCH, "kswapd's buffer is its window too");
 
 /* A scan seen: where its next fault would be, and how far to read. */
 struct stream {

@@ -17,6 +17,8 @@ struct fault_ctx {
 	u32 queue;
 	u32 pager_flags;
 	enum fault_kind kind;
+	u32 window; /* neighbours to bring along; not 0: nobody is woken before */
+	struct stream *stream; /* the scan that this fault continues, or NULL */
 	bool charged; /* one page, not yet in a mapped page's name */
 	bool keep_copy; /* the bytes came from the store, where they may stay */
 	bool write; /* a store is what faulted */
@@ -49,14 +51,16 @@ bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over);
 
 /* ---- write protection (protect.c) ------------------------------------------ */
 
-/* Shall the page be mapped write-protected?  Only where a load is what faulted. */
-bool QUIRE_MUST_CHECK fault_wants_protection(const struct fault_ctx *c);
+/* Shall nr pages be mapped write-protected?  Only where a load is what faulted. */
+bool QUIRE_MUST_CHECK fault_wants_protection(const struct fault_ctx *c, u32 nr);
 /* The store at c->addr met a protected page: true when that is settled, false when
  * the page has left meanwhile and this is a fault like any other. */
 bool fault_unprotect(struct fault_ctx *c);
 
-/* Neighbours of a page that just came in. */
-void fault_readahead(struct fault_ctx *c);
+/* How many neighbours are worth bringing: c->window.  Before the page is mapped. */
+void fault_expect(struct fault_ctx *c);
+/* Neighbours of a page that just came in (present), or is being read. */
+void fault_readahead(struct fault_ctx *c, bool present);
 /* Neighbours, never touched so far, of a page that just got its first touch. */
 void fault_zero_ahead(struct fault_ctx *c);
 

@@ -18,7 +18,7 @@
 /* One page in so many is the sample. */
 #define PROTECT_SAMPLE 16u
 
-bool fault_wants_protection(const struct fault_ctx *c)
+bool fault_wants_protection(const struct fault_ctx *c, u32 nr)
 {
 	struct fault *f = c->f;
 	u32 lost = atomic32_peek(&f->protected_lost), in = atomic32_peek(&f->protected_in);
@@ -30,7 +30,7 @@ bool fault_wants_protection(const struct fault_ctx *c)
 	turn = atomic32_fetch_add(&f->protect_turn, 1);
 	if (2 * lost > in + PROTECT_CREDIT && turn % PROTECT_SAMPLE)
 		return false;
-	in = atomic32_fetch_add(&f->protected_in, 1) + 1;
+	in = atomic32_fetch_add(&f->protected_in, nr) + nr;
 	if (in >= PROTECT_WINDOW) {
 		/* Racing with others: a guess is halved twice. */
 		atomic32_poke(&f->protected_in, in / 2);

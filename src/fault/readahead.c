@@ -17,70 +17,143 @@
 #define ROOM_WINDOW 8u
 #define ROOM_INACTIVE (8 * READAHEAD_MAX)
 
-/* The scan this fault continues, or the oldest one, begun anew. */
-static struct stream *find_stream(struct fault_ctx *c)
+/* Looks only: a fault that finds no memory comes again. */
+void fault_expect(struct fault_ctx *c)
 {
-	struct fault *f = c->f;
-	struct stream *s = f->stream[c->queue];
+	struct stream *s = c->f->stream[c->queue];
+	u32 window = 0;
 
-	u32 window, nr;
-
-	for (u32 i = 0; i < READAHEAD_STREAMS; i++) {
-		if (atomic64_peek(&s[i].next) != c->addr)
-			continue;
-		window = atomic32_peek(&s[i].window);
-		atomic32_poke(&s[i].window, min_of(window ? 2 * window : 2, READAHEAD_MAX));
-		return &s[i];
-	}
-	nr = atomic32_peek(&f->next_stream[c->queue]);
-	atomic32_poke(&f->next_stream[c->queue], nr + 1);
-	s += nr % READAHEAD_STREAMS;
-	atomic32_poke(&s->window, 0);
-	return s;
+	c->stream = NULL;
+	for (u32 i = 0; i < READAHEAD_STREAMS && !c->stream; i++)
+		if (atomic64_peek(&s[i].next) == c->addr)
+			c->stream = &s[i];
+	if (c->stream)
+		window = min_of(max_of(2 * atomic32_peek(&c->stream->window), 2u), READAHEAD_MAX);
+	if (c->region.flags & REGION_SEQUENTIAL)
+		window = READAHEAD_MAX;
+	/* Nor where it is late for memory.high, or alone in a fork. */
+	c->window = c->region.flags & REGION_RANDOM || c->pager_flags ? 0 : window;
 }
 
-static u32 window_of(const struct fault_ctx *c, const struct stream *s)
+/* The next of the scan would fault at addr.  A fault that continued none begins one, in
+ * place of the oldest. */
+static void remember(struct fault_ctx *c, u64 next)
 {
-	if (c->region.flags & REGION_RANDOM)
-		return 0;
-	if (c->region.flags & REGION_SEQUENTIAL)
-		return READAHEAD_MAX;
-	return atomic32_peek(&s->window);
+	struct fault *f = c->f;
+	struct stream *s = c->stream;
+	u32 nr;
+
+	if (!s) {
+		nr = atomic32_peek(&f->next_stream[c->queue]);
+		atomic32_poke(&f->next_stream[c->queue], nr + 1);
+		s = &f->stream[c->queue][nr % READAHEAD_STREAMS];
+	}
+	atomic32_poke(&s->window, c->stream ? c->window : 0);
+	atomic64_poke(&s->next, next);
+}
+
+/* ---- pages on their way in --------------------------------------------------- */
+
+/* Contiguous neighbours: ptes locked, charged, described, not there yet. */
+struct run {
+	u64 addr;
+	u32 nr;
+	struct pte *pte[READAHEAD_MAX];
+	struct page_id page[READAHEAD_MAX];
+	struct slot_id slot[READAHEAD_MAX]; /* 0: was never touched */
+};
+
+/* A charged, locked neighbour, next in the run.  False: no descriptor, it is let go. */
+static bool run_add(struct fault_ctx *c, struct run *run, struct pte *pte, struct slot_id slot)
+{
+	struct fault *f = c->f;
+	u64 addr = run->addr + run->nr * PAGE_SIZE;
+	struct page_id page = page_alloc(&f->mm->pages, addr >> PAGE_SHIFT, c->objcg.v);
+	u32 flags = 0;
+
+	if (!page.v) {
+		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
+		pte_unlock(pte);
+		return false;
+	}
+	if (slot.v && workingset_refault(f->lru, c->objcg, slot_at(f->swap, slot)->shadow))
+		flags = PG_ACTIVE | PG_WORKINGSET;
+	atomic32_poke(&page_at(&f->mm->pages, page)->flags, flags);
+	run->pte[run->nr] = pte;
+	run->page[run->nr] = page;
+	run->slot[run->nr++] = slot;
+	return true;
+}
+
+/* Those from `from` on stay out. */
+static void run_drop(struct fault_ctx *c, struct run *run, u32 from)
+{
+	for (u32 i = from; i < run->nr; i++) {
+		page_free(&c->f->mm->pages, run->page[i]);
+		memcg_uncharge(c->f->tree, &c->t->stock, c->objcg, 1);
+		pte_unlock(run->pte[i]);
+	}
+	run->nr = 0;
+}
+
+/* All of them in one call, from src (NULL: zeros); the next run begins behind what came
+ * in.  False: not all did. */
+static bool run_map(struct fault_ctx *c, struct run *run, const void *src)
+{
+	struct fault *f = c->f;
+	struct pager *pager = &f->mm->pager;
+	u32 flags = PAGER_DONTWAKE, nr = run->nr;
+	long done = 0;
+
+	if (!nr)
+		return true;
+	if (src && fault_wants_protection(c, nr)) {
+		flags |= PAGER_PROTECT;
+		for (u32 i = 0; i < nr; i++)
+			atomic32_fetch_or(&page_at(&f->mm->pages, run->page[i])->flags,
+					  PG_PROTECTED);
+	}
+	done = src ? pager->ops->copy(pager, c->queue, run->addr, src, nr, flags) :
+		     pager->ops->zero(pager, c->queue, run->addr, nr, flags);
+	done = max_of(done, 0l);
+	run_drop(c, run, (u32)done);
+	for (u32 i = 0; i < (u32)done; i++) {
+		if (run->slot[i].v)
+			slot_drop(f->swap, &c->t->slots, run->slot[i]);
+		fault_publish(c, run->pte[i], run->page[i]);
+		memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
+	}
+	run->addr += (u64)done * PAGE_SIZE;
+	return done == nr;
+}
+
+/*
+ * The scan goes on as soon as its page is there, into the next one.  Woken before that is
+ * there too it would fault at once; so who has a window is woken here, with all of it.
+ */
+static void wake(const struct fault_ctx *c, u64 start, u64 end)
+{
+	if (end > start)
+		c->f->mm->pager.ops->wake(&c->f->mm->pager, c->queue, start, end - start);
 }
 
 /* ---- memory that was never touched ------------------------------------------ */
 
-/* The locked, charged, described neighbours of a page that got its first touch. */
-struct fresh_run {
-	u32 nr;
-	struct pte *pte[READAHEAD_MAX];
-	struct page_id page[READAHEAD_MAX];
-};
-
-static bool add_fresh(struct fault_ctx *c, struct fresh_run *run, u64 addr)
+static bool add_fresh(struct fault_ctx *c, struct run *run)
 {
 	struct fault *f = c->f;
+	u64 addr = run->addr + run->nr * PAGE_SIZE;
 	struct pte *pte = page_table_find(&f->mm->ptes, addr);
-	struct page_id page;
 	struct memcg_id over;
 
 	if (!pte || pte_type(pte) != PTE_NONE || !pte_trylock(pte))
 		return false;
 	/* zap_begin() steps over an unlocked NONE: asked before the lock, the answer
 	 * would be none (as in serve_locked()). */
-	if (pte_type(pte) != PTE_NONE ||
-	    (mm_zapping(f->mm, addr) && !MUTANT(zeros_ahead_ignore_zap)) ||
-	    memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
-		goto unlock;
-	page = page_alloc(&f->mm->pages, addr >> PAGE_SHIFT, c->objcg.v);
-	if (!page.v)
-		goto uncharge;
-	run->pte[run->nr] = pte;
-	run->page[run->nr++] = page;
-	return true;
-uncharge:
-	memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
-unlock:
+	if (pte_type(pte) == PTE_NONE &&
+	    (!mm_zapping(f->mm, addr) || MUTANT(zeros_ahead_ignore_zap)) &&
+	    !memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
+		return run_add(c, run, pte, (struct slot_id){ 0 });
 	pte_unlock(pte);
 	return false;
 }
@@ -101,37 +174,22 @@ static bool met_guard(const struct fault_ctx *c, u64 end)
 
 /*
  * A program that fills memory touches it page after page; each touch costs a
- * round through the fault thread, sixteen in one call little more than one.
+ * round through the fault thread, thirty-two in one call little more than one.
  */
 void fault_zero_ahead(struct fault_ctx *c)
 {
-	struct fault *f = c->f;
-	struct stream *s = find_stream(c);
-	u64 addr = c->addr + PAGE_SIZE;
-	u64 end = min_of(addr + (u64)window_of(c, s) * PAGE_SIZE, c->region.end);
-	struct fresh_run run = { .nr = 0 };
-	long done = 0;
+	struct run run = { .addr = c->addr + PAGE_SIZE };
+	u64 end = min_of(run.addr + (u64)c->window * PAGE_SIZE, c->region.end);
 
-	if (c->region.flags & REGION_GUARDED)
-		return;
-	while (addr + run.nr * PAGE_SIZE < end && add_fresh(c, &run, addr + run.nr * PAGE_SIZE))
+	while (!(c->region.flags & REGION_GUARDED) && run.addr + run.nr * PAGE_SIZE < end &&
+	       add_fresh(c, &run))
 		;
-	if (run.nr && !met_guard(c, addr + run.nr * PAGE_SIZE))
-		done = f->mm->pager.ops->zero(&f->mm->pager, c->queue, addr, run.nr,
-					      PAGER_DONTWAKE);
-	for (u32 i = 0; i < run.nr; i++) {
-		if ((long)i < done) {
-			fault_publish(c, run.pte[i], run.page[i]);
-			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
-			continue;
-		}
-		page_free(&f->mm->pages, run.page[i]);
-		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
-		pte_unlock(run.pte[i]);
-	}
-	atomic64_poke(&s->next, addr + (done > 0 ? (u64)done : 0) * PAGE_SIZE);
-	/* A thread may have faulted on one of them meanwhile: its message finds the
-	 * page present, and wakes it. */
+	if (run.nr && met_guard(c, run.addr + run.nr * PAGE_SIZE))
+		run_drop(c, &run, 0);
+	(void)run_map(c, &run, NULL);
+	remember(c, run.addr);
+	if (c->window)
+		wake(c, c->addr, run.addr);
 }
 
 /* ---- pages that are out --------------------------------------------------------- */
@@ -158,24 +216,35 @@ static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind 
 	return NULL;
 }
 
-/* One charged, locked neighbour; false: the window ends here. */
-static bool bring_in(struct fault_ctx *c, struct pte *pte, enum slot_kind kind)
+/* One charged, locked neighbour; false: the window ends before it. */
+static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte, enum slot_kind kind)
 {
+	u8 *buf = c->t->window ? c->t->window : c->t->codec.page;
+	u32 room = c->t->window ? READAHEAD_MAX : 1;
 	struct slot_id slot = { pte_index(pte) };
 	struct fault *f = c->f;
-	enum fault_result res;
 
 	if (kind == SLOT_STORE) {
-		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot, c->write);
-		c->charged = res != FAULT_IO;
-		return res == FAULT_IO;
+		bool all = run_map(c, run, buf);
+
+		if (!all) {
+			pte_unlock(pte);
+		} else if (store_in_start(f, pte, c->queue, run->addr, c->objcg, slot, c->write) ==
+			   FAULT_IO) {
+			run->addr += PAGE_SIZE;
+			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
+			return true;
+		}
+		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
+		return false;
 	}
-	if (zswap_load(f->zswap, &c->t->codec, slot, c->t->codec.page)) {
+	if (zswap_load(f->zswap, &c->t->codec, slot, buf + run->nr * PAGE_SIZE)) {
 		/* In the store since we looked, or damaged: its own fault settles it. */
+		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
 		pte_unlock(pte);
 		return false;
 	}
-	return fault_finish_swap_in(c, pte, slot, c->t->codec.page) == FAULT_DONE && !c->charged;
+	return run_add(c, run, pte, slot) && (run->nr < room || run_map(c, run, buf));
 }
 
 /*
@@ -186,7 +255,7 @@ static void make_room(struct fault_ctx *c, u32 window)
 {
 	struct memcg_id id = objcg_memcg(c->f->tree, c->objcg);
 
-	if (window < ROOM_WINDOW || c->pager_flags || memcg_margin(c->f->tree, id) >= window)
+	if (window < ROOM_WINDOW || memcg_margin(c->f->tree, id) >= window)
 		return;
 	/* In a small group what reclaim finds is the page that was just brought in. */
 	if (lruvec_nr(lruvec_of(c->f->lru, id), LRU_INACTIVE) < ROOM_INACTIVE)
@@ -194,39 +263,25 @@ static void make_room(struct fault_ctx *c, u32 window)
 	(void)fault_reclaim(c->f, c->t, id);
 }
 
-void fault_readahead(struct fault_ctx *c)
+void fault_readahead(struct fault_ctx *c, bool present)
 {
-	struct fault *f = c->f;
-	struct stream *s = find_stream(c);
-	u64 addr = c->addr + PAGE_SIZE;
-	u32 window = window_of(c, s);
-	u64 end = min_of(addr + (u64)window * PAGE_SIZE, c->region.end);
-	bool more = true;
+	u64 start = c->addr + (present ? 0 : PAGE_SIZE);
+	struct run run = { .addr = c->addr + PAGE_SIZE };
+	u64 end = min_of(run.addr + (u64)c->window * PAGE_SIZE, c->region.end);
+	enum slot_kind kind = SLOT_FREE;
+	struct pte *pte;
 
 	/* Advice is no scan.  The page that came in may itself go to make room, and then
 	 * faults again: that fault continues nothing, so it ends there. */
-	make_room(c, min_of(window, atomic32_peek(&s->window)));
-	for (; more && addr < end; addr += more ? PAGE_SIZE : 0) {
-		struct fault_ctx n = *c;
-		enum slot_kind kind = SLOT_FREE;
-		struct pte *pte;
-
-		pte = lock_neighbour(c, addr, &kind);
-		if (!pte)
+	if (c->stream)
+		make_room(c, c->window);
+	while (run.addr + run.nr * PAGE_SIZE < end) {
+		pte = lock_neighbour(c, run.addr + run.nr * PAGE_SIZE, &kind);
+		if (!pte || !bring_in(c, &run, pte, kind))
 			break;
-		n.addr = addr;
-		n.pager_flags = PAGER_DONTWAKE;
-		n.charged = true;
-		more = bring_in(&n, pte, kind);
-		if (n.charged)
-			memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
-		else
-			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	}
-	atomic64_poke(&s->next, addr);
-	/* The scan goes on as soon as its page is there, into the next one, which is not.
-	 * Woken for each it would fault for each. */
-	if (addr > c->addr + PAGE_SIZE && !fault_wake_flags(f))
-		f->mm->pager.ops->wake(&f->mm->pager, c->queue, c->addr + PAGE_SIZE,
-				       addr - c->addr - PAGE_SIZE);
+	(void)run_map(c, &run, c->t->window);
+	remember(c, run.addr);
+	if (c->window)
+		wake(c, start, run.addr);
 }

@@ -18,8 +18,13 @@
 #include "memcg/member.h"
 
 #define FAULT_BATCH 16
-/* Pages a fault thread pages out when it found no memory: 16 x 10 us. */
+/*
+ * Pages a fault thread pages out when it found no memory: 16 x 10 us, and again while that
+ * brings something and others (the pool too) are quicker to take it.  Waiting for kswapd
+ * instead took 1 ms a time: 60 % of filling twice the limit.
+ */
 #define DIRECT_BATCH 16
+#define DIRECT_TRIES 4u
 /*
  * Spin this long after a fault before sleeping: waking an idle core costs 7 us
  * here, the next fault of a paging program comes within 10-20 (findings 17).  That
@@ -51,19 +56,19 @@ int fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags)
 {
 	struct pages *pages = &c->f->mm->pages;
 	struct pager *pager = &c->f->mm->pager;
-	u32 flags = c->pager_flags;
+	u32 flags = c->pager_flags | (c->window ? PAGER_DONTWAKE : 0);
 	long n;
 
 	c->new_page = page_alloc(pages, c->addr >> PAGE_SHIFT, c->objcg.v);
 	if (!c->new_page.v)
 		return -ENOMEM;
-	if (src && fault_wants_protection(c)) {
+	if (src && fault_wants_protection(c, 1)) {
 		flags |= PAGER_PROTECT;
 		page_flags |= PG_PROTECTED;
 	}
 	atomic32_poke(&page_at(pages, c->new_page)->flags, page_flags);
 	n = src ? pager->ops->copy(pager, c->queue, c->addr, src, 1, flags) :
-		  pager->ops->zero(pager, c->queue, c->addr, 1, c->pager_flags);
+		  pager->ops->zero(pager, c->queue, c->addr, 1, flags);
 	if (n < 0)
 		page_free(pages, c->new_page);
 	return n < 0 ? (int)n : 0;
@@ -148,8 +153,10 @@ static bool may_fill(struct fault_ctx *c)
 
 static enum fault_result serve_none(struct fault_ctx *c, struct pte *pte)
 {
-	int err = may_fill(c) ? fault_map_new(c, NULL, 0) : -EEXIST;
+	int err;
 
+	fault_expect(c);
+	err = may_fill(c) ? fault_map_new(c, NULL, 0) : -EEXIST;
 	c->kind = FAULT_ZERO;
 	if (err == -ENOMEM || err == -EAGAIN) {
 		pte_unlock(pte);
@@ -159,8 +166,7 @@ static enum fault_result serve_none(struct fault_ctx *c, struct pte *pte)
 		return nothing_to_do(c, pte);
 	fault_publish(c, pte, c->new_page);
 	c->charged = false;
-	if (!c->pager_flags) /* not while memory.high throttles */
-		fault_zero_ahead(c);
+	fault_zero_ahead(c);
 	return FAULT_DONE;
 }
 
@@ -203,7 +209,7 @@ static int give_back(struct fault_ctx *c, struct page *page)
 	}
 	/* Also where the mapping became read-only or is locked since: moving is
 	 * refused then, copying is not. */
-	if (fault_wants_protection(c)) {
+	if (fault_wants_protection(c, 1)) {
 		flags |= PAGER_PROTECT;
 		atomic32_fetch_or(&page->flags, PG_PROTECTED);
 	}
@@ -323,6 +329,7 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	case SWAP_CACHE_GONE:
 		break;
 	}
+	fault_expect(c);
 	err = zswap_load(f->zswap, &c->t->codec, slot, c->t->codec.page);
 	if (err == -EIO) {
 		fault_poison(f, c->t, pte, c->queue, c->addr, slot);
@@ -334,13 +341,13 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 		c->charged = res != FAULT_IO;
 		c->kind = FAULT_STORE;
 		if (res == FAULT_IO)
-			fault_readahead(c);
+			fault_readahead(c, false);
 		return res;
 	}
 	c->kind = FAULT_ZSWAP;
 	res = fault_finish_swap_in(c, pte, slot, c->t->codec.page);
 	if (res == FAULT_DONE && c->kind == FAULT_ZSWAP)
-		fault_readahead(c);
+		fault_readahead(c, true);
 	return res;
 }
 
@@ -486,8 +493,11 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m)
 	u32 flags = flags_of(m);
 	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 
-	if (res == FAULT_NO_MEMORY && fault_reclaim(ft->f, &ft->task, over))
+	for (u32 i = 0; i < DIRECT_TRIES && res == FAULT_NO_MEMORY; i++) {
+		if (!fault_reclaim(ft->f, &ft->task, over))
+			break;
 		res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
+	}
 	if (res == FAULT_NO_MEMORY)
 		fault_defer(ft->f, ft->queue, m->addr, flags, over);
 }

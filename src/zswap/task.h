@@ -12,6 +12,7 @@ struct task {
 	struct memcg_stock stock;
 	struct slot_cache slots;
 	struct codec codec;
+	u8 *window; /* of a fault, READAHEAD_MAX pages; NULL: one page at a time */
 	u8 *buf; /* WRITEBACK_BATCH pages of work memory; NULL on fault threads */
 	void *engine;
 };
