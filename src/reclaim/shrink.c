@@ -10,10 +10,13 @@
 #include "base/probe.h"
 #include "reclaim/reclaim.h"
 
-/* Laundry: 1/16 of the resident pages, at most 2,048 (8 MiB of frames). */
+/*
+ * Laundry: 1/16 of the resident pages, at most 256, 1 MiB of frames: what is compressed
+ * then is still in a core's cache.  With 2,048 random reads were 6 % slower, 50 % writes 5.
+ */
 #define LAUNDRY_SHIFT 4
 #define LAUNDRY_MIN 16u
-#define LAUNDRY_MAX 2048u
+#define LAUNDRY_MAX 256u
 
 static u32 resident(const struct lruvec *v)
 {
