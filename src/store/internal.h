@@ -32,6 +32,7 @@
 #define LOG_MAX_SEGS ((1u << 21) - 1) /* 2 TiB a file: 37 bits of 16 bytes */
 #define LOG_NR_WRITERS 2u
 #define LOG_WRITE_BLOCKS 32u /* one pwrite */
+#define LOG_READ_GAP (4 * PAGE_SIZE) /* read across, rather than read again */
 #define LOG_MAX_SHARES 512u /* children (with descendants) of one process, an fd each */
 #define LOG_PUNCH_AFTER_NS (10 * NSEC_PER_SEC)
 

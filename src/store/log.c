@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/os.h"
 #include "base/probe.h"
 #include "store/internal.h"
@@ -398,13 +399,12 @@ static void finish_get(void *ctx, struct store_get *get, int res)
 	get->done(get, min_of(res, 0));
 }
 
-static int log_get(struct store *s, struct store_get *get)
+/* Where it lies; its segment stays until unpin(). */
+static void locate(struct log *lg, struct store_get *get)
 {
-	struct log *lg = log_of(s);
 	u64 off = loc_off(get->loc);
 	struct log_file *f;
 	struct log_seg *g;
-	int err;
 
 	quire_assert(get->len >= 1 && get->len <= STORE_MAX_OBJECT);
 	mutex_lock(&lg->lock);
@@ -415,11 +415,67 @@ static int log_get(struct store *s, struct store_get *get)
 
 	get->off = align_down(off, (u64)PAGE_SIZE);
 	get->span = (u32)(align_up(off + obj_size(get->len), (u64)PAGE_SIZE) - get->off);
+}
+
+static int log_get(struct store *s, struct store_get *get)
+{
+	struct log *lg = log_of(s);
+	int err;
+
+	locate(lg, get);
 	PROBE_IO_SUBMIT(get->off, get->span, false);
 	err = reader_submit(&lg->reader, get);
 	if (err)
 		unpin(lg, get->loc);
 	return err;
+}
+
+/* How many from the front one read of `bytes` covers; *ret_end: where it ends. */
+static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, u32 bytes,
+			 u64 *ret_end)
+{
+	u64 start, end;
+	u32 n = 1;
+
+	locate(lg, gets[0]);
+	start = gets[0]->off;
+	end = start + gets[0]->span;
+	for (; n < nr; n++) {
+		struct store_get *get = gets[n];
+
+		locate(lg, get);
+		if (get->fd != gets[0]->fd || get->off < start || get->off > end + LOG_READ_GAP ||
+		    max_of(end, get->off + get->span) - start > bytes) {
+			unpin(lg, get->loc);
+			break;
+		}
+		end = max_of(end, get->off + get->span);
+	}
+	*ret_end = end;
+	return n;
+}
+
+static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes)
+{
+	struct log *lg = log_of(s);
+	u64 end = 0, start;
+	u32 n = near_together(lg, gets, nr, bytes, &end);
+	long got;
+
+	start = gets[0]->off;
+	PROBE_IO_SUBMIT(start, end - start, false);
+	got = failpoint("store_read_now");
+	if (!got)
+		got = os_pread(gets[0]->fd, buf, end - start, start);
+	for (u32 i = 0; i < n; i++) {
+		struct store_get *get = gets[i];
+		u64 at = get->off - start;
+		int res = got < 0 ? (int)got : at + get->span <= (u64)got ? 0 : -EIO;
+
+		get->bounce = buf + at;
+		finish_get(lg, get, res);
+	}
+	return (int)n;
 }
 
 /* ---- open, close ------------------------------------------------------------------------ */
@@ -452,6 +508,7 @@ static const struct store_ops log_ops = {
 	.name = "log",
 	.put = log_put,
 	.get = log_get,
+	.get_now = log_get_now,
 	.free = log_free,
 	.clean = log_clean,
 	.close = log_close,

@@ -80,6 +80,13 @@ struct store_ops {
 	int (*put)(struct store *s, struct store_put *objs, u32 nr);
 	/* Start a read; 0, or -errno and done() does not run.  Never blocks. */
 	int (*get)(struct store *s, struct store_get *get);
+	/*
+	 * The same, read here and now, where waiting for the device costs less than
+	 * waking somebody to do so: as many from the front as lie close together, in one
+	 * operation, through buf (page aligned).  How many (>= 1), their done() has run;
+	 * or an error as of get().
+	 */
+	int (*get_now)(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes);
 	/* O(1), never fails, never blocks on I/O. */
 	void (*free)(struct store *s, struct store_loc loc, u32 len);
 	/* Copy live objects out of sparse segments until about `bytes` of file

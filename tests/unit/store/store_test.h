@@ -96,8 +96,7 @@ static inline void reading_done(struct store_get *get, int res)
 	event_signal(&r->ev);
 }
 
-static inline int reading_start(struct store *s, struct reading *r, struct store_loc loc, u32 len,
-				u32 owner)
+static inline void reading_prepare(struct reading *r, struct store_loc loc, u32 len, u32 owner)
 {
 	memset(&r->get, 0, sizeof(r->get));
 	event_init(&r->ev);
@@ -107,6 +106,12 @@ static inline int reading_start(struct store *s, struct reading *r, struct store
 	r->get.owner = owner;
 	r->get.buf = r->buf;
 	r->get.done = reading_done;
+}
+
+static inline int reading_start(struct store *s, struct reading *r, struct store_loc loc, u32 len,
+				u32 owner)
+{
+	reading_prepare(r, loc, len, owner);
 	return s->ops->get(s, &r->get);
 }
 

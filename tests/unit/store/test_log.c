@@ -526,6 +526,76 @@ TEST(ring_error_is_repeated_with_pread)
 	close_store(s);
 }
 
+/* ---- read at once --------------------------------------------------------------- */
+
+static struct reading now[STORE_MAX_BATCH];
+static _Alignas(4096) u8 now_buf[32 * PAGE_SIZE];
+
+static int get_now(struct store *s, u32 first, u32 nr, u32 step)
+{
+	struct store_get *gets[STORE_MAX_BATCH];
+
+	for (u32 i = 0; i < nr; i++) {
+		const struct object *o = &all[first + i * step];
+
+		reading_prepare(&now[i], o->loc, o->len, first + i * step);
+		gets[i] = &now[i].get;
+	}
+	return s->ops->get_now(s, gets, nr, now_buf, sizeof(now_buf));
+}
+
+TEST(neighbours_are_one_read)
+{
+	struct store *s = open_store((struct store_config){ .max_bytes = 32 * MIB }, NULL);
+	u64 state = 80, nr_bytes;
+	u8 want[PAGE_SIZE];
+	int n;
+
+	memset(all, 0, sizeof(all));
+	for (u32 i = 0; i < NR; i += 50)
+		ASSERT_OK(put_random(s, i, 50, &state));
+	for (u32 first = 0; first + 50 <= 1000; first += (u32)n) {
+		nr_bytes = stat_read(&s->bytes_read);
+		n = get_now(s, first, 50, 1);
+		/* As many as fit. */
+		ASSERT_GT(n, 20);
+		ASSERT_LE(n, 50);
+		for (int i = 0; i < n; i++) {
+			const struct object *o = &all[first + (u32)i];
+
+			ASSERT_OK(reading_wait(&now[i]));
+			fill(want, o->len, o->seed);
+			ASSERT_TRUE(!memcmp(want, now[i].buf, o->len));
+		}
+		ASSERT_GT(stat_read(&s->bytes_read), nr_bytes);
+	}
+	/* Megabytes apart: the first alone; nothing stays pinned of the others. */
+	ASSERT_EQ(get_now(s, 0, 3, 1300), 1);
+	ASSERT_OK(reading_wait(&now[0]));
+	expect_accounts(s);
+	free_objects(s, all, NR);
+	close_store(s);
+}
+
+TEST(read_at_once_fails)
+{
+	struct store *s = open_store((struct store_config){ .max_bytes = 32 * MIB },
+				     "store_read_now:EIO@1/1");
+	u64 state = 81;
+	int n;
+
+	memset(all, 0, sizeof(all));
+	ASSERT_OK(put_random(s, 0, 50, &state));
+	n = get_now(s, 0, 50, 1);
+	ASSERT_GT(n, 1);
+	for (int i = 0; i < n; i++)
+		ASSERT_EQ(reading_wait(&now[i]), -EIO);
+	/* Nothing is lost. */
+	expect_content(s);
+	free_objects(s, all, NR);
+	close_store(s);
+}
+
 TEST(wrong_place_is_an_error)
 {
 	struct store *s = open_store((struct store_config){ .max_bytes = 32 * MIB }, NULL);
