@@ -4,9 +4,10 @@
  * what an address holds (adopt, zap, move, pin, fork).
  *
  * The order in every fault: charge, then lock the pte, then look (findings 7).
- * A fault thread never sleeps for policy or I/O:
+ * A fault thread does not sleep for policy, and hardly for I/O:
  *   memory.high    the page is mapped without waking; a timer wakes (defer.c)
- *   store read     submitted; the pte lock goes to the request (store_in.c)
+ *   store read     submitted, unless the device is quick; the pte lock goes to the
+ *                  request (store_in.c)
  *   at the limit   the fault is queued and tried again as reclaim frees (defer.c)
  */
 #ifndef QUIRE_FAULT_FAULT_H
@@ -36,6 +37,7 @@ enum fault_result {
 enum fault_flags {
 	FAULT_FORCE = 1, /* charge by force: never FAULT_NO_MEMORY */
 	FAULT_WRITE = 2, /* by a store */
+	FAULT_ALONE = 8, /* no other fault waits for this thread: it may read */
 	FAULT_WP = 4, /* by a store to a page that is there, write-protected */
 };
 
@@ -77,6 +79,8 @@ struct store_in {
 	u32 queue;
 	u32 objcg;
 	bool raw, write;
+	bool ahead; /* nobody's fault: not deferred */
+	bool hold_wake; /* the fault's thread reads it, and wakes for all it reads */
 	u8 retries;
 	struct atomic32 used;
 	u8 data[PAGE_SIZE] __attribute__((aligned(64)));
@@ -108,6 +112,8 @@ struct fault {
 	struct event timer_wake;
 
 	struct store_in *io; /* FAULT_IO_MAX, (A) used */
+	struct atomic32 read_ns; /* what a read takes, a moving average */
+	struct atomic32 read_turn;
 	/* Of the fault thread of the queue, mostly: a guess, wrong at worst. */
 	struct stream stream[PAGER_MAX_QUEUES][READAHEAD_STREAMS];
 	struct atomic32 next_stream[PAGER_MAX_QUEUES];

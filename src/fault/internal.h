@@ -22,6 +22,7 @@ struct fault_ctx {
 	bool charged; /* one page, not yet in a mapped page's name */
 	bool keep_copy; /* the bytes came from the store, where they may stay */
 	bool write; /* a store is what faulted */
+	bool may_read; /* this thread, while the device is quick */
 };
 
 /* For pager_flags: whom the pager must leave asleep, see struct fault. */
@@ -59,8 +60,8 @@ bool fault_unprotect(struct fault_ctx *c);
 
 /* How many neighbours are worth bringing: c->window.  Before the page is mapped. */
 void fault_expect(struct fault_ctx *c);
-/* Neighbours of a page that just came in (present), or is being read. */
-void fault_readahead(struct fault_ctx *c, bool present);
+/* Neighbours of a page that just came in; or is to be read: then that, too. */
+void fault_readahead(struct fault_ctx *c, struct store_in *first);
 /* Neighbours, never touched so far, of a page that just got its first touch. */
 void fault_zero_ahead(struct fault_ctx *c);
 
@@ -70,12 +71,16 @@ int QUIRE_MUST_CHECK populate_make_room(struct fault *f, struct task *t, struct 
 /* ---- store reads (store_in.c) ------------------------------------------- */
 
 /*
- * Start reading the slot's bytes; takes over the locked pte and the charge.
- * FAULT_IO; or FAULT_NO_MEMORY when no request was free or the store refused
- * (pte unlocked, charge still the caller's).
+ * A read of the slot that the locked pte names; takes over pte and charge.  NULL: no
+ * request is free; pte unlocked, the charge still the caller's.
  */
-enum fault_result store_in_start(struct fault *f, struct pte *pte, u32 queue, u64 addr,
-				 struct objcg_id o, struct slot_id slot, bool write);
+struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr);
+/*
+ * Read them, in the order of their addresses.  Each ends by itself, with a deferred fault
+ * where the store refused.  buf (FAULT_WINDOW_BYTES): this thread may wait for the
+ * device; how many from the front have ended so, asleep until the caller wakes them.
+ */
+u32 store_in_read(struct fault *f, struct store_in *const *in, u32 nr, u8 *buf);
 /* Age of the oldest read under way. */
 u64 store_in_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
 

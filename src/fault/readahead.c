@@ -216,28 +216,20 @@ static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind 
 	return NULL;
 }
 
-/* One charged, locked neighbour; false: the window ends before it. */
-static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte, enum slot_kind kind)
+/* Where the bytes of a run are gathered. */
+static u8 *run_buf(const struct fault_ctx *c)
 {
-	u8 *buf = c->t->window ? c->t->window : c->t->codec.page;
+	return c->t->window ? c->t->window : c->t->codec.page;
+}
+
+/* One charged, locked neighbour, whose bytes are here; false: the window ends before it. */
+static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte)
+{
+	u8 *buf = run_buf(c);
 	u32 room = c->t->window ? READAHEAD_MAX : 1;
 	struct slot_id slot = { pte_index(pte) };
 	struct fault *f = c->f;
 
-	if (kind == SLOT_STORE) {
-		bool all = run_map(c, run, buf);
-
-		if (!all) {
-			pte_unlock(pte);
-		} else if (store_in_start(f, pte, c->queue, run->addr, c->objcg, slot, c->write) ==
-			   FAULT_IO) {
-			run->addr += PAGE_SIZE;
-			memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
-			return true;
-		}
-		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
-		return false;
-	}
 	if (zswap_load(f->zswap, &c->t->codec, slot, buf + run->nr * PAGE_SIZE)) {
 		/* In the store since we looked, or damaged: its own fault settles it. */
 		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
@@ -245,6 +237,30 @@ static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte, enum
 		return false;
 	}
 	return run_add(c, run, pte, slot) && (run->nr < room || run_map(c, run, buf));
+}
+
+/* Reads that begin together. */
+struct reads {
+	u32 nr;
+	struct store_in *in[READAHEAD_MAX];
+};
+
+/* One charged, locked neighbour whose bytes are in the store. */
+static bool add_read(struct fault_ctx *c, struct reads *reads, struct pte *pte, u64 addr)
+{
+	struct store_in *in = NULL;
+
+	if (reads->nr < READAHEAD_MAX) /* what a buffer holds of pages as they are */
+		in = store_in_prepare(c, pte, addr);
+	else
+		pte_unlock(pte);
+	if (!in) {
+		memcg_uncharge(c->f->tree, &c->t->stock, c->objcg, 1);
+		return false;
+	}
+	reads->in[reads->nr++] = in;
+	memcg_stat_add(c->f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
+	return true;
 }
 
 /*
@@ -263,25 +279,39 @@ static void make_room(struct fault_ctx *c, u32 window)
 	(void)fault_reclaim(c->f, c->t, id);
 }
 
-void fault_readahead(struct fault_ctx *c, bool present)
+void fault_readahead(struct fault_ctx *c, struct store_in *first)
 {
-	u64 start = c->addr + (present ? 0 : PAGE_SIZE);
 	struct run run = { .addr = c->addr + PAGE_SIZE };
+	struct reads reads = { .nr = first ? 1 : 0, .in = { first } };
 	u64 end = min_of(run.addr + (u64)c->window * PAGE_SIZE, c->region.end);
+	u64 next = run.addr;
 	enum slot_kind kind = SLOT_FREE;
+	bool more = true;
 	struct pte *pte;
+	u32 done;
 
 	/* Advice is no scan.  The page that came in may itself go to make room, and then
 	 * faults again: that fault continues nothing, so it ends there. */
 	if (c->stream)
 		make_room(c, c->window);
-	while (run.addr + run.nr * PAGE_SIZE < end) {
+	while (more && run.addr + run.nr * PAGE_SIZE < end) {
 		pte = lock_neighbour(c, run.addr + run.nr * PAGE_SIZE, &kind);
-		if (!pte || !bring_in(c, &run, pte, kind))
+		if (!pte)
 			break;
+		if (kind != SLOT_STORE) {
+			more = bring_in(c, &run, pte);
+			continue;
+		}
+		more = add_read(c, &reads, pte, run.addr + run.nr * PAGE_SIZE);
+		if (more)
+			next = run.addr + (run.nr + 1) * PAGE_SIZE;
+		more &= run_map(c, &run, run_buf(c));
+		run.addr = max_of(run.addr, next);
 	}
-	(void)run_map(c, &run, c->t->window);
-	remember(c, run.addr);
-	if (c->window)
-		wake(c, start, run.addr);
+	(void)run_map(c, &run, run_buf(c));
+	next = max_of(next, run.addr);
+	remember(c, next);
+	done = store_in_read(c->f, reads.in, reads.nr, c->may_read ? c->t->window : NULL);
+	if (c->window || done)
+		wake(c, first && !done ? c->addr + PAGE_SIZE : c->addr, next);
 }

@@ -261,7 +261,8 @@ static bool worth_keeping(const struct fault_ctx *c, u32 shadow)
 {
 	struct fault *f = c->f;
 
-	return !workingset_fits_pool(f->lru, c->objcg, shadow) &&
+	return (!workingset_fits_pool(f->lru, c->objcg, shadow) ||
+		!zswap_takes(f->zswap, c->objcg)) &&
 	       !memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg));
 }
 
@@ -319,6 +320,7 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	struct slot_id slot = { pte_index(pte) };
 	struct page_id page;
 	enum fault_result res;
+	struct store_in *in;
 	int err;
 
 	switch (swap_cache_take(f->swap, slot, &page)) {
@@ -337,17 +339,18 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 		return FAULT_DONE;
 	}
 	if (err == -EAGAIN) {
-		res = store_in_start(f, pte, c->queue, c->addr, c->objcg, slot, c->write);
-		c->charged = res != FAULT_IO;
+		in = store_in_prepare(c, pte, c->addr);
 		c->kind = FAULT_STORE;
-		if (res == FAULT_IO)
-			fault_readahead(c, false);
-		return res;
+		if (!in)
+			return FAULT_NO_MEMORY;
+		c->charged = false;
+		fault_readahead(c, in);
+		return FAULT_IO;
 	}
 	c->kind = FAULT_ZSWAP;
 	res = fault_finish_swap_in(c, pte, slot, c->t->codec.page);
 	if (res == FAULT_DONE && c->kind == FAULT_ZSWAP)
-		fault_readahead(c, true);
+		fault_readahead(c, NULL);
 	return res;
 }
 
@@ -426,6 +429,7 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 		.addr = addr,
 		.kind = FAULT_DUP,
 		.write = flags & (FAULT_WRITE | FAULT_WP),
+		.may_read = flags & FAULT_ALONE,
 		.pager_flags = fault_wake_flags(f),
 	};
 	u64 since = os_now_ns(), delay = 0;
@@ -472,9 +476,12 @@ bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over)
 		.may_swap = true,
 		.one_pass = true,
 	};
+	struct objcg_id o;
 
 	kswapd_wake(r);
-	if (!over.v || !gate_try_enter(r->gate))
+	/* What the pool refuses would go to the store, for which kswapd waits. */
+	if (!over.v || (!lru_objcg(f->lru, over, &o) && !zswap_takes(f->zswap, o)) ||
+	    !gate_try_enter(r->gate))
 		return false;
 	reclaim_memcg(r, t, &sc);
 	memcg_drain_stock(f->tree, &t->stock);
@@ -487,10 +494,10 @@ static u32 flags_of(const struct fault_msg *m)
 	return (m->write ? FAULT_WRITE : 0) | (m->wp ? FAULT_WP : 0);
 }
 
-static void serve_message(struct fault_thread *ft, const struct fault_msg *m)
+static void serve_message(struct fault_thread *ft, const struct fault_msg *m, bool alone)
 {
 	struct memcg_id over = { 0 };
-	u32 flags = flags_of(m);
+	u32 flags = flags_of(m) | (alone ? FAULT_ALONE : 0);
 	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 
 	for (u32 i = 0; i < DIRECT_TRIES && res == FAULT_NO_MEMORY; i++) {
@@ -499,7 +506,7 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m)
 		res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 	}
 	if (res == FAULT_NO_MEMORY)
-		fault_defer(ft->f, ft->queue, m->addr, flags, over);
+		fault_defer(ft->f, ft->queue, m->addr, flags_of(m), over);
 }
 
 /* What an idle thread has bought ahead may be all that is left of the limit: faults
@@ -617,7 +624,7 @@ void fault_thread_main(struct thread *self)
 		atomic64_poke(&ft->busy_since, os_now_ns());
 		atomic32_poke(&ft->last_tid, msgs[0].tid);
 		for (int i = 0; i < n; i++)
-			serve_message(ft, &msgs[i]);
+			serve_message(ft, &msgs[i], n == 1);
 		atomic64_poke(&ft->busy_since, 0);
 		gate_leave(ft->f->gate);
 	}

@@ -154,6 +154,13 @@ static bool reject(struct zswap *z, struct objcg_id o, enum zswap_refusal why,
 	return false;
 }
 
+bool zswap_takes(struct zswap *z, struct objcg_id o)
+{
+	struct memcg_id over;
+
+	return z->pool_enabled && memcg_zswap_may(z->tree, o, &over);
+}
+
 static bool compress_into_pool(struct zswap *z, struct codec *codec, struct objcg_id o,
 			       const void *content, int acceleration, struct pageout_result *r,
 			       enum zswap_refusal *ret_why)

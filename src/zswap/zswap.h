@@ -48,6 +48,8 @@ void zswap_init(struct zswap *z, struct swap *swap, struct memcg_tree *tree, str
 int QUIRE_MUST_CHECK zswap_open_pool(struct zswap *z, struct meta *meta, u64 pool_max);
 void zswap_exit(struct zswap *z);
 
+/* Would the pool take a page of o now?  No: it is off, or a group's share is full. */
+bool zswap_takes(struct zswap *z, struct objcg_id o);
 /*
  * Keep the page at `content` (a frame: nobody changes it) for objcg o.
  * acceleration: LZ4's, 1 = best.  r->kind is FILLED, ZSWAP, or FRAME: not kept;

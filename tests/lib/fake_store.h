@@ -28,6 +28,7 @@ struct fake_store {
 	struct store_get *pending; /* (lock) oldest first */
 	u64 next_loc; /* (lock) */
 	int put_error; /* what put() says instead of working; 0: it works */
+	u32 now_max; /* objects that lie together, for get_now(); 0: all */
 	struct atomic32 get_error; /* the same for get(), also set while others run */
 	int read_error; /* how reads end */
 	u32 nr_room; /* objects that fit before -ENOSPC */

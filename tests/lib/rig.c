@@ -58,7 +58,7 @@ struct rig *rig_create(u32 flags, bool store)
 	quire_assert(!err);
 	r->buf = rig_map(RIG_TASKS * WRITEBACK_BATCH * PAGE_SIZE);
 	for (u32 t = 0; t < RIG_TASKS; t++)
-		r->task[t].buf = r->buf + t * WRITEBACK_BATCH * PAGE_SIZE;
+		r->task[t].buf = r->task[t].window = r->buf + t * WRITEBACK_BATCH * PAGE_SIZE;
 	r->p = make_group(r, "p");
 	r->c = make_group(r, "p/c");
 	r->d = make_group(r, "p/d");

@@ -2,6 +2,8 @@
 /*
  * Neighbours come along with a fault: how many, and where it ends.
  */
+#include <errno.h>
+
 #include "lib/rig.h"
 #include "lib/test.h"
 
@@ -162,8 +164,76 @@ TEST(from_the_store)
 	ASSERT_EQ(rig_fault(r, 0, FIRST), FAULT_IO);
 	while (fake_store_complete(&r->store))
 		;
+	ASSERT_EQ(nr_present(), READAHEAD_MAX);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
+}
+
+static enum fault_result fault_alone(u32 page)
+{
+	struct memcg_id over;
+	enum fault_result res;
+
+	gate_enter(&r->e->fault_gate);
+	res = fault_serve(&r->e->fault, &r->task[0], page / RIG_QUEUE_PAGES, fake_addr(page),
+			  FAULT_ALONE, &over);
+	gate_leave(&r->e->fault_gate);
+	return res;
+}
+
+/* A thread whom nobody waits for reads itself what lies together, and leaves the rest. */
+TEST(read_by_the_fault)
+{
+	setup(RIG_STORE);
+	ASSERT_EQ(fault_alone(FIRST), FAULT_IO);
+	ASSERT_EQ(nr_present(), 1u);
+	ASSERT_FALSE(fake_store_complete(&r->store));
+	rig_advise(r, REGION_SEQUENTIAL);
+	r->store.now_max = 5;
+	ASSERT_EQ(fault_alone(FIRST + 1), FAULT_IO);
+	ASSERT_EQ(nr_present(), 1u + 5);
+	while (fake_store_complete(&r->store))
+		;
 	ASSERT_EQ(nr_present(), 1 + READAHEAD_MAX);
 	for (u32 i = FIRST; i < FIRST + NR; i++)
 		rig_read(r, 0, i);
 	finish();
+}
+
+/* Of a slow device only a sample is read so, until it is quick again. */
+TEST(slow_device)
+{
+	u32 nr_now = 0;
+
+	setup(RIG_STORE);
+	rig_advise(r, REGION_RANDOM);
+	atomic32_store(&r->e->fault.read_ns, 1000000);
+	for (u32 i = 0; i < NR; i++) {
+		u32 before = nr_present();
+
+		ASSERT_EQ(fault_alone(FIRST + i), FAULT_IO);
+		nr_now += nr_present() > before;
+		while (fake_store_complete(&r->store))
+			;
+		ASSERT_EQ(nr_present(), before + 1);
+	}
+	ASSERT_EQ(nr_now, 1u);
+	ASSERT_LT(atomic32_load(&r->e->fault.read_ns), 1000000u);
+	atomic32_store(&r->e->fault.read_ns, 0);
+	finish();
+}
+
+/* Damaged bytes, read so: tried again by the store's threads, then poison. */
+TEST(read_by_the_fault_fails)
+{
+	setup(RIG_STORE);
+	r->store.read_error = -EIO;
+	ASSERT_EQ(fault_alone(FIRST), FAULT_IO);
+	while (fake_store_complete(&r->store))
+		;
+	r->store.read_error = 0;
+	ASSERT_TRUE(fake_flags(&r->e->mm.pager, fake_addr(FIRST)) & FAKE_POISONED);
+	ASSERT_EQ(stat_read(&r->e->fault.nr_poisoned), 1ull);
+	rig_destroy(r);
 }
