@@ -178,9 +178,12 @@ static bool met_guard(const struct fault_ctx *c, u64 end)
  */
 void fault_zero_ahead(struct fault_ctx *c)
 {
-	struct run run = { .addr = c->addr + PAGE_SIZE };
-	u64 end = min_of(run.addr + (u64)c->window * PAGE_SIZE, c->region.end);
+	u64 next = c->addr + PAGE_SIZE;
+	u64 end = min_of(next + (u64)c->window * PAGE_SIZE, c->region.end);
+	struct run run; /* half a KiB: not all of it is set */
 
+	run.addr = next;
+	run.nr = 0;
 	while (!(c->region.flags & REGION_GUARDED) && run.addr + run.nr * PAGE_SIZE < end &&
 	       add_fresh(c, &run))
 		;
@@ -281,15 +284,23 @@ static void make_room(struct fault_ctx *c, u32 window)
 
 void fault_readahead(struct fault_ctx *c, struct store_in *first)
 {
-	struct run run = { .addr = c->addr + PAGE_SIZE };
-	struct reads reads = { .nr = first ? 1 : 0, .in = { first } };
-	u64 end = min_of(run.addr + (u64)c->window * PAGE_SIZE, c->region.end);
-	u64 next = run.addr;
+	u64 next = c->addr + PAGE_SIZE;
+	u64 end = min_of(next + (u64)c->window * PAGE_SIZE, c->region.end);
 	enum slot_kind kind = SLOT_FREE;
+	struct reads reads;
 	bool more = true;
 	struct pte *pte;
+	struct run run;
 	u32 done;
 
+	run.addr = next;
+	run.nr = 0;
+	reads.in[0] = first;
+	reads.nr = first ? 1 : 0;
+	if (!c->window && !first) { /* most are */
+		remember(c, next);
+		return;
+	}
 	/* Advice is no scan.  The page that came in may itself go to make room, and then
 	 * faults again: that fault continues nothing, so it ends there. */
 	if (c->stream)
