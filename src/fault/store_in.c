@@ -214,7 +214,7 @@ u32 store_in_read(struct fault *f, struct store_in *const *in, u32 nr, u8 *buf)
 	u32 done = 0;
 
 	/* What lies elsewhere is submitted: one after the other it would take long. */
-	if (buf)
+	if (buf && nr)
 		done = read_now(f, in, nr, buf);
 	for (u32 i = done; i < nr; i++)
 		submit(in[i]);
