@@ -107,7 +107,7 @@ static int open_private_dir(const char *path, char **ret_why)
 	int fd = open(path, flags);
 	struct stat st;
 
-	if (fd < 0 && errno == ENOENT && mkdir(path, 0700) < 0 && errno != EEXIST) {
+	if (fd < 0 && mkdir(path, 0700) < 0 && errno != EEXIST) {
 		*ret_why = text_of("cannot create %s: %s: choose another $XDG_RUNTIME_DIR", path,
 				   strerror(errno));
 		return -1;
