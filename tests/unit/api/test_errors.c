@@ -275,6 +275,7 @@ TEST(views)
 	ASSERT_LT(quire_view_open_write(-1, &view), 0);
 	ASSERT_WHY(quire_view_open_write(fd, NULL), EINVAL, "NULL");
 	ASSERT_WHY(quire_view_reap(NULL), EINVAL, "NULL");
+	ASSERT_WHY(quire_view_ended(NULL), EINVAL, "NULL");
 	ASSERT_WHY(quire_view_remove(NULL, "/a"), EINVAL, "NULL");
 	quire_view_close(NULL);
 	close(fd);
@@ -291,6 +292,7 @@ TEST(views_that_only_read)
 	ASSERT_OK(engine_create(&cfg, &e));
 	ASSERT_OK(quire_view_open(fd, &view));
 	ASSERT_WHY(quire_view_reap(view), EROFS, "reading only");
+	ASSERT_EQ(quire_view_ended(view), 0);
 	ASSERT_WHY(quire_view_remove(view, "/a"), EROFS, "reading only");
 	quire_view_close(view);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);

@@ -250,6 +250,7 @@ TEST(remove_from_outside)
 	ASSERT_OK(quire_view_member(view, 0, &m));
 	ASSERT_EQ(m.pid, pid);
 	ASSERT_EQ(m.end_ns, 0);
+	ASSERT_EQ(quire_view_ended(view), 0);
 	/* We are not in it. */
 	ASSERT_EQ(quire_view_member(view, 1, &m), -ENOENT);
 	ASSERT_EQ(quire_view_remove(view, "/"), -EPERM);
@@ -264,6 +265,7 @@ TEST(remove_from_outside)
 	ASSERT_OK(kill(pid, SIGKILL));
 	/* It stays a zombie: its parent may never ask. */
 	ASSERT_OK(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
+	ASSERT_EQ(quire_view_ended(view), 1);
 	/* Its death is noticed by who asks, not by the removal. */
 	ASSERT_EQ(quire_view_remove(view, "/run/prog/cache"), -EBUSY);
 	ASSERT_OK(quire_view_reap(view));
