@@ -187,7 +187,7 @@ class Kernel:
             die(f"no kernel side here: {why}")
         self.saved, self.group, self.swap_on = {}, None, False
         self.swap, self.zram = None, None
-        self.kills, self.refaults = 0, 0
+        self.kills, self.refaults, self.wall_s = 0, 0, 0
         try:
             self.set_zswap("enabled", "Y" if swap == "zswap" else "N")
             if swap == "zswap":
@@ -301,7 +301,7 @@ class Kernel:
 
         Runs again what the kernel killed; stdout is None and the pool the
         largest of all runs when it did so in each of `tries` (see kills).
-        refaults are those of the run that was not killed.
+        refaults and wall_s are those of the run that was not killed.
         """
         largest = 0
         for _ in range(tries):
@@ -340,10 +340,12 @@ class Kernel:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
+        start = time.monotonic()
         try:
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True,
                                     preexec_fn=enter)
         finally:
+            self.wall_s = time.monotonic() - start
             done.set()
             watcher.join()
         return result, max(peak[0], self.pool_bytes() if self.zram else 0)

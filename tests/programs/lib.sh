@@ -20,6 +20,9 @@
 # check_tree: the limit is a third of what all of them have together, and the judge
 # tests/limit/watch.py.
 #
+# PREPARE=DIR (bench/programs): no run, only the input, in DIR, and in DIR/command what
+# would be compared: the file on standard input and the command, each ended by a zero.
+#
 # From run: SIZE (ci or full), MEASURE (1: only the run without quire),
 # QUIRE_ROOT, QUIRE_BUILD, TMPDIR.
 
@@ -36,8 +39,12 @@ export PATH=/usr/bin:/bin:/usr/sbin:/sbin
 QUIRE=$QUIRE_BUILD/quire
 # $0 is the program's own script
 NAME=$(basename "$0" .sh)
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/quire-$NAME.XXXXXX") || exit 1
-trap 'rm -rf "$work"' EXIT
+if [ -n "${PREPARE:-}" ]; then
+	work=$PREPARE
+else
+	work=$(mktemp -d "${TMPDIR:-/var/tmp}/quire-$NAME.XXXXXX") || exit 1
+	trap 'rm -rf "$work"' EXIT
+fi
 # what I3 grants on top of the limit: 8 MiB and 64 pages a fault thread
 slack=$((8 * 1024 * 1024 + 64 * 4096 * $(nproc)))
 
@@ -173,6 +180,10 @@ compare() {
 		shift 2
 	done
 	shift
+	if [ -n "${PREPARE:-}" ]; then
+		printf '%s\0' "$in" "$@" >"$work/command"
+		return
+	fi
 	plain "${only[@]}" "$@" <"$in" >"$work/plain.out" 2>"$work/plain.err" || rc1=$?
 	[ $rc1 = 0 ] || fail "without quire: exit status $rc1: $(tail -n 3 "$work/plain.err")"
 	if [ "$MEASURE" = 1 ]; then

@@ -190,4 +190,5 @@ def main():
     redis.send([(b"SHUTDOWN", b"NOSAVE")])
 
 
-main()
+if __name__ == "__main__":
+    main()
