@@ -80,7 +80,13 @@ enum quire_open_flags {
 	/* Compressed memory only; there is no swap file and no swap directory. */
 	QUIRE_OPEN_NO_STORE = 4,
 	/* Straight to the swap file, no compressed memory in front of it. */
-	QUIRE_OPEN_NO_ZSWAP = 8
+	QUIRE_OPEN_NO_ZSWAP = 8,
+	/*
+	 * Signal mode: the thread that touches a page that is out brings it back itself,
+	 * in a SIGBUS handler of the library, where otherwise it waits for a thread of
+	 * the library: about half the time of a fault.  Has rules, see quire(7).
+	 */
+	QUIRE_FAULT_SIGNAL = 16
 };
 
 /* How to open.  Zero in a field is its default; see QUIRE_OPTIONS_INIT. */
@@ -126,7 +132,8 @@ struct quire_options {
  * 0, or -EINVAL (a field of opt), -EPERM or -ENOSYS (userfaultfd is refused or
  * missing: quire_why() names the command that enables it), -ENOENT, -ENOTDIR,
  * -EACCES, -ENOSPC, -EMEDIUMTYPE (swap directory: missing, no directory, not
- * writable, full, in memory), -ENOMEM.
+ * writable, full, in memory), -EOPNOTSUPP (QUIRE_FAULT_SIGNAL: not on this kernel, or
+ * not with this pager), -ENOMEM.
  * Does a few system calls, does not wait.
  */
 int QUIRE_MUST_CHECK quire_open(const struct quire_options *opt, struct quire **ret_quire);

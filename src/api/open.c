@@ -24,7 +24,9 @@
 #include "pager/pager.h"
 #include "store/store.h"
 
-#define OPEN_FLAGS (QUIRE_OPEN_START | QUIRE_OPEN_TMPFS | QUIRE_OPEN_NO_STORE | QUIRE_OPEN_NO_ZSWAP)
+#define OPEN_FLAGS                                                                                 \
+	(QUIRE_OPEN_START | QUIRE_OPEN_TMPFS | QUIRE_OPEN_NO_STORE | QUIRE_OPEN_NO_ZSWAP |         \
+	 QUIRE_FAULT_SIGNAL)
 
 #define QUIRE_BYTES align_up(sizeof(struct quire), PAGE_SIZE)
 
@@ -155,6 +157,8 @@ static int copy_options(const struct quire_options *opt, struct quire_options *r
 	}
 	if (copy.flags & ~(unsigned int)OPEN_FLAGS)
 		return why(-EINVAL, "options: unknown flag 0x%x", copy.flags);
+	if (copy.flags & QUIRE_FAULT_SIGNAL)
+		return why(-ENOSYS, "options: signal mode is not there yet");
 	*ret_opt = copy;
 	return 0;
 }
