@@ -42,6 +42,7 @@
 
 /* sigset_t of the kernel, in bytes. */
 #define KERNEL_SIGSET_SIZE 8
+#define SA_RESTORER_FLAG 0x04000000ull
 /* Enough for 8,192 CPUs, the kernel's own bound on x86-64. */
 #define CPU_MASK_WORDS 128
 /* fd 2 of the program: where messages go. */
@@ -265,6 +266,38 @@ int os_sigprocmask_set(const u64 *mask)
 {
 	return (int)os_syscall6(SYS_rt_sigprocmask, SIG_SETMASK, (long)mask, 0, KERNEL_SIGSET_SIZE,
 				0, 0);
+}
+
+int os_sigpending(u64 *ret_pending)
+{
+	return (int)os_syscall(SYS_rt_sigpending, ret_pending, KERNEL_SIGSET_SIZE, 0);
+}
+
+/* Where a handler returns to; debuggers know it by its instructions. */
+void os_sigreturn(void) __attribute__((visibility("hidden")));
+__asm__(".pushsection .text\n"
+	".type os_sigreturn, @function\n"
+	"	nop\n" /* unwinders look at the byte before a return address */
+	"os_sigreturn:\n"
+	"	mov $15, %rax\n" /* SYS_rt_sigreturn */
+	"	syscall\n"
+	".size os_sigreturn, . - os_sigreturn\n"
+	".popsection\n");
+
+int os_sigaction(int sig, const struct os_sigaction *act, struct os_sigaction *ret_old)
+{
+	struct os_sigaction with = { 0 };
+
+	if (act) {
+		with = *act;
+		/* One that libc has installed brings its own. */
+		if (!(with.flags & SA_RESTORER_FLAG)) {
+			with.flags |= SA_RESTORER_FLAG;
+			with.restorer = (u64)os_sigreturn;
+		}
+	}
+	return (int)os_syscall6(SYS_rt_sigaction, sig, act ? (long)&with : 0, (long)ret_old,
+				KERNEL_SIGSET_SIZE, 0, 0);
 }
 
 int os_sched_yield(void)

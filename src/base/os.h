@@ -101,6 +101,16 @@ int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
 /* Block what may arrive at any moment, not what an instruction of this thread raises. */
 int os_sigprocmask_async(u64 *ret_old);
 int os_sigprocmask_set(const u64 *mask);
+int os_sigpending(u64 *ret_pending); /* of this thread and of the process */
+/* As sigaction(2), but of the kernel: without the words that libc keeps beside it. */
+struct os_sigaction {
+	u64 handler; /* SIG_DFL, SIG_IGN or a function */
+	u64 flags;
+	u64 restorer; /* filled in by os_sigaction() */
+	u64 mask;
+};
+int QUIRE_MUST_CHECK os_sigaction(int sig, const struct os_sigaction *act,
+				  struct os_sigaction *ret_old);
 int os_sched_yield(void);
 _Noreturn void os_exit_group(int status);
 /* Write msg to the process's fd 2, also from a thread whose own table has none. */

@@ -317,6 +317,21 @@ void thread_detach(void);
 /* The calling engine thread; NULL on an application thread. */
 struct thread *thread_self(void);
 /*
+ * Signal mode: fn(arg) by the calling application thread on a stack that ends at `top`,
+ * as t for the checks of checked builds.  For all else it stays no engine thread: its
+ * descriptors are the program's.  Asynchronous signals are blocked.
+ */
+#ifndef QUIRE_EXPLORE
+void thread_call_on(struct thread *t, void *top, void (*fn)(void *arg), void *arg);
+#else
+static inline void thread_call_on(struct thread *t, void *top, void (*fn)(void *arg), void *arg)
+{
+	(void)t;
+	(void)top;
+	fn(arg);
+}
+#endif
+/*
  * First act of a forked child: the struct thread of each engine thread
  * describes a thread that does not exist here.  Forget it, keep the stack for
  * the next thread_start(); thread_join() frees it where none follows.

@@ -134,6 +134,49 @@ void thread_detach(void)
 }
 #endif
 
+/* ---- signal mode --------------------------------------------------------------- */
+
+/* thread_switch_stack(fn, arg, top) */
+void thread_switch_stack(void (*fn)(void *arg), void *arg, void *top)
+	__attribute__((visibility("hidden")));
+
+__asm__(".pushsection .text\n"
+	".type thread_switch_stack, @function\n"
+	"thread_switch_stack:\n"
+	"	.cfi_startproc\n"
+	"	push %rbp\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	.cfi_rel_offset %rbp, 0\n"
+	"	mov %rsp, %rbp\n"
+	"	.cfi_def_cfa_register %rbp\n"
+	"	mov %rdx, %rsp\n"
+	"	mov %rdi, %rax\n"
+	"	mov %rsi, %rdi\n"
+	"	call *%rax\n"
+	"	mov %rbp, %rsp\n"
+	"	pop %rbp\n"
+	"	.cfi_def_cfa %rsp, 8\n"
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size thread_switch_stack, . - thread_switch_stack\n"
+	".popsection\n");
+
+void thread_call_on(struct thread *t, void *top, void (*fn)(void *arg), void *arg)
+{
+#if THREAD_ATTACH_WORKS
+	bool attach = !attached; /* else a test's thread, which is one already */
+
+	if (attach)
+		thread_attach(t);
+	thread_switch_stack(fn, arg, top);
+	if (attach)
+		thread_detach();
+#else
+	(void)t;
+	thread_switch_stack(fn, arg, top);
+#endif
+}
+
 static void run(struct thread *t)
 {
 	(void)os_syscall(SYS_prctl, PR_SET_NAME, t->name, 0);
