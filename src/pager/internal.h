@@ -10,6 +10,8 @@
 
 /* A new descriptor, non-blocking: through dev_fd, or by userfaultfd(2) if -1. */
 int uffd_new(int dev_fd, int flags);
+/* A new descriptor that has agreed on features. */
+int uffd_open_one(int dev_fd, u64 features);
 /* Agree on features; ret_api may be NULL.  A descriptor can do this once. */
 int uffd_api(int fd, u64 features, struct uffdio_api *ret_api);
 
@@ -65,6 +67,11 @@ int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len);
 int uffd_poison(struct pager *p, u32 q, u64 addr);
 int uffd_drop(struct pager *p, u64 addr, u64 len);
 int uffd_drop_frames(struct pager *p, void *frame, u64 len);
+/* uffd_signal.c: something was put into [addr, addr + len), or who waits there goes on. */
+void uffd_signal_woken(struct pager *p, u64 addr, u64 len);
+int uffd_signal_faults(struct pager *p, struct fault_msg *msgs, u32 nr, u64 timeout_ns);
+/* A call by a thread that may have lost the descriptor: its result, or -EAGAIN. */
+long uffd_signal_checked(struct pager *p, long res);
 int uffd_faults(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr, u64 spin_ns,
 		u64 timeout_ns);
 

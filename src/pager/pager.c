@@ -109,6 +109,7 @@ int pager_init(struct pager *p, const char *name)
 
 	memset(p, 0, sizeof(*p));
 	uffd_close(p); /* -1 is no descriptor, 0 is one */
+	p->signal.fd = -1;
 	p->ops = ops;
 	if (ops == &pager_fake)
 		return 0;

@@ -11,7 +11,7 @@
  * anonymous pages of the engine, in areas announced by add_frames().
  *
  * All functions are called on engine threads (the descriptors live in the
- * engine's private fd table).  All return >= 0 or -errno.  None touches
+ * engine's private fd table); in signal mode some on others, see below.  All return >= 0 or -errno.  None touches
  * managed memory from user mode.
  */
 #ifndef QUIRE_PAGER_PAGER_H
@@ -20,6 +20,9 @@
 #include "base/sync.h"
 
 #define PAGER_MAX_QUEUES 8
+/* Signal mode: faults handed over and not read yet; threads that wait for a page. */
+#define PAGER_POSTS 64u
+#define PAGER_WAITS 256u
 
 struct fault_msg {
 	u64 addr; /* page aligned */
@@ -135,6 +138,27 @@ struct pager_ops {
 		    void (*fn)(void *ctx, u64 addr, u64 nr_pages), void *ctx);
 };
 
+/* Signal mode: a thread that waits until something is put at addr, or woken. */
+struct pager_wait {
+	struct atomic64 addr;
+	struct atomic32 woken; /* futex */
+};
+
+/* Signal mode (uffd_signal.c): what the kernel's queue is otherwise. */
+struct pager_signal {
+	bool on; /* (C) the thread that faults gets SIGBUS, and nobody a message */
+	int fd; /* (C) of queue 0, the same number in the program's table; -1 none */
+	u64 dev, ino; /* (C) of it: is it still what stands there? */
+	struct mutex lock; /* rank LEAF */
+	u32 first, nr; /* (lock) */
+	struct fault_msg post[PAGER_POSTS]; /* (lock) */
+	struct event ready; /* there are posts */
+	struct atomic32 nr_waiting;
+	struct atomic64 waiting[PAGER_WAITS / 64]; /* which of wait[] are in use */
+	struct pager_wait wait[PAGER_WAITS];
+	struct counter64 nr_posts, nr_lost_fd;
+};
+
 struct pager {
 	const struct pager_ops *ops; /* (C) */
 	struct pager_caps caps; /* (C) */
@@ -148,6 +172,7 @@ struct pager {
 	struct atomic32 protects;
 	int uffd[PAGER_MAX_QUEUES]; /* (C) */
 	struct atomic32 read_full[PAGER_MAX_QUEUES]; /* the last batch may not be all */
+	struct pager_signal signal;
 	void *priv; /* fake: its memory */
 
 	/* counters: every slow or refused path */
@@ -173,5 +198,32 @@ void pager_probe(struct pager_caps *caps, int dev_fd);
  * -EPERM / -ENOSYS with nothing usable, -EINVAL unknown name.
  */
 int QUIRE_MUST_CHECK pager_init(struct pager *p, const char *name);
+
+/* ---- signal mode ------------------------------------------------------------ */
+
+/*
+ * Missing and write-protected pages raise SIGBUS (BUS_ADRERR) in the thread that touches
+ * them; faults() returns what is posted.  That thread may call copy, zero, give, unprotect
+ * and wake itself.  Of the descriptors it has that of queue 0, the only one, and if the
+ * program has closed it the answer is -EAGAIN: an engine thread has its own.
+ * After pager_init().  -EOPNOTSUPP: not with this kernel or pager.
+ */
+int QUIRE_MUST_CHECK pager_signal_init(struct pager *p);
+/* Before open(), and on a thread with the program's table of descriptors, which open()'s
+ * table must begin as a copy of. */
+int QUIRE_MUST_CHECK pager_signal_open(struct pager *p, int dev_fd);
+/* There too: close what pager_signal_open() opened, if it is still there. */
+void pager_signal_close(struct pager *p);
+/* In a forked child: what other threads posted, or wait for, does not exist here. */
+void pager_signal_forget(struct pager *p);
+/* Let a fault thread serve it.  False: too many are waiting. */
+bool QUIRE_MUST_CHECK pager_signal_post(struct pager *p, const struct fault_msg *m);
+/*
+ * Waiting until something is put at addr, or woken: begin, look whether there is a reason
+ * to wait, or post, then wait.  begin: NULL, too many wait.  wait: 0, or -ETIMEDOUT.
+ */
+struct pager_wait *pager_signal_wait_begin(struct pager *p, u64 addr);
+int pager_signal_wait(struct pager_wait *w, u64 timeout_ns);
+void pager_signal_wait_end(struct pager *p, struct pager_wait *w);
 
 #endif

@@ -72,9 +72,9 @@ int uffd_api(int fd, u64 features, struct uffdio_api *ret_api)
 	return err;
 }
 
-static int open_one(struct pager *p, u64 features)
+int uffd_open_one(int dev_fd, u64 features)
 {
-	int fd = p->dev_fd >= 0 ? uffd_new(p->dev_fd, 0) : -ENODEV;
+	int fd = dev_fd >= 0 ? uffd_new(dev_fd, 0) : -ENODEV;
 	int err;
 
 	if (fd < 0)
@@ -129,11 +129,12 @@ int uffd_open(struct pager *p, u32 nr_queues, int dev_fd)
 	p->pagemap_fd = os_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	/* Nobody reads the frames' descriptor: a touch of an empty frame is our
 	 * bug and shall be a SIGBUS, not a thread that sleeps for ever. */
-	fd = p->frame_uffd = open_one(p, UFFD_FEATURE_SIGBUS);
+	fd = p->frame_uffd = uffd_open_one(p->dev_fd, UFFD_FEATURE_SIGBUS);
 	if (fd < 0)
 		goto undo;
 	for (u32 q = 0; q < nr_queues; q++) {
-		fd = p->uffd[q] = open_one(p, features);
+		fd = p->signal.on ? p->signal.fd : uffd_open_one(p->dev_fd, features);
+		p->uffd[q] = fd;
 		if (fd < 0)
 			goto undo;
 	}
@@ -290,7 +291,9 @@ long uffd_put_result(struct pager *p, u32 q, u64 addr, long res, u32 flags)
 		if (!(flags & PAGER_DONTWAKE))
 			uffd_wake(p, q, addr, PAGE_SIZE);
 	}
-	return res;
+	if (p->signal.on && res > 0 && !(flags & PAGER_DONTWAKE))
+		uffd_signal_woken(p, addr, (u64)res << PAGE_SHIFT);
+	return p->signal.on ? uffd_signal_checked(p, res) : res;
 }
 
 long uffd_copy_in(struct pager *p, u32 q, u64 addr, const void *src, u32 nr, u32 flags)
@@ -375,16 +378,21 @@ int uffd_unprotect_one(struct pager *p, u32 q, u64 addr, u32 flags)
 
 	/* The range has just left our descriptor, protection included: the store can go
 	 * on.  Or it still waits for this page, and faults again. */
-	if (err && wake)
+	if ((err || p->signal.on) && wake)
 		uffd_wake(p, q, addr, PAGE_SIZE);
-	return err;
+	return err && p->signal.on ? (int)uffd_signal_checked(p, err) : err;
 }
 
 /* Page by page if the range is being cut up. */
 void uffd_unprotect(struct pager *p, u32 q, u64 addr, u32 nr)
 {
-	if (!nr || !uffd_protect(p, q, addr, nr, 0))
+	if (!nr)
 		return;
+	if (!uffd_protect(p, q, addr, nr, 0)) {
+		if (p->signal.on)
+			uffd_wake(p, q, addr, (u64)nr << PAGE_SHIFT);
+		return;
+	}
 	for (u32 i = 0; i < nr; i++)
 		(void)uffd_unprotect_one(p, q, addr + (u64)i * PAGE_SIZE, 0);
 }
@@ -394,6 +402,10 @@ int uffd_wake(struct pager *p, u32 q, u64 addr, u64 len)
 	struct uffdio_range range = { addr, len };
 
 	quire_assert(q < p->nr_queues);
+	if (p->signal.on) {
+		uffd_signal_woken(p, addr, len);
+		return 0;
+	}
 	return os_ioctl(p->uffd[q], UFFDIO_WAKE, &range);
 }
 
@@ -482,6 +494,8 @@ int uffd_faults(struct pager *p, u32 q, struct fault_msg *msgs, u32 nr, u64 spin
 	bool look = spin_ns || atomic32_peek(&p->read_full[q]);
 
 	quire_assert(q < p->nr_queues);
+	if (p->signal.on)
+		return uffd_signal_faults(p, msgs, nr, timeout_ns);
 	for (;; look = true) {
 		int n = look ? read_faults(p, q, msgs, nr) : -EAGAIN;
 		u64 now, waited;
