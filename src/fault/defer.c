@@ -148,22 +148,45 @@ void fault_reparent_waiting(struct fault *f, struct memcg_id child, struct memcg
 	mutex_unlock(&f->wait_lock);
 }
 
+/*
+ * The pte says it too: in signal mode a touch asks that one, and what the slot holds
+ * nobody will ever see.  False: not now.
+ */
+static bool poison_one(struct fault *f, const struct waiting_fault *w)
+{
+	struct pager *pager = &f->mm->pager;
+	struct pte *pte = page_table_get(&f->mm->ptes, w->addr);
+	enum pte_type type;
+
+	if (!pte || pte_lock_fault(pte))
+		return false;
+	type = pte_type(pte);
+	if (type == PTE_PRESENT || mm_zapping(f->mm, w->addr) ||
+	    pager->ops->poison(pager, w->queue, w->addr) < 0) {
+		pte_unlock(pte);
+		return false;
+	}
+	if (type == PTE_SWAP)
+		slot_drop(f->swap, NULL, (struct slot_id){ pte_index(pte) });
+	pte_unlock_to(pte, PTE_POISONED, 0);
+	pager->ops->wake(pager, w->queue, w->addr, PAGE_SIZE);
+	return true;
+}
+
 u32 fault_poison_waiting(struct fault *f, struct memcg_id root)
 {
 	struct waiting_fault w;
 	u32 nr = ilist_peek_nr(&f->wait_memory), poisoned = 0;
 
+	gate_enter(f->gate);
 	while (nr-- && pop(f, &f->wait_memory, &w)) {
-		struct pager *pager = &f->mm->pager;
-
 		if (memcg_is_descendant(f->tree, (struct memcg_id){ w.memcg }, root) &&
-		    pager->ops->poison(pager, w.queue, w.addr) >= 0) {
-			pager->ops->wake(pager, w.queue, w.addr, PAGE_SIZE);
+		    poison_one(f, &w))
 			poisoned++;
-		} else {
+		else
 			queue_fault(f, &f->wait_memory, &w);
-		}
 	}
+	gate_leave(f->gate);
 	return poisoned;
 }
 

@@ -63,6 +63,7 @@ void fault_forget_waiting(struct fault *f)
 
 void fault_exit(struct fault *f)
 {
+	fault_self_exit(f);
 	meta_unreserve(f->io, FAULT_IO_MAX * sizeof(struct store_in));
 	xtable_exit(&f->waiting);
 }

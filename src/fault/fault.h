@@ -31,6 +31,8 @@ enum fault_result {
 	FAULT_DONE,
 	FAULT_IO, /* a request owns the pte; its completion ends the fault */
 	FAULT_NO_MEMORY, /* not charged: queue it, or reclaim and try again */
+	FAULT_HAND_OVER, /* FAULT_SELF: only an engine thread can; nothing was done */
+	FAULT_LOST, /* FAULT_SELF: the bytes are, and a touch is the program's error */
 };
 
 /* What to know about a fault. */
@@ -39,6 +41,7 @@ enum fault_flags {
 	FAULT_WRITE = 2, /* by a store */
 	FAULT_ALONE = 8, /* no other fault waits for this thread: it may read */
 	FAULT_WP = 4, /* by a store to a page that is there, write-protected */
+	FAULT_SELF = 8, /* on the thread that faults (signal mode): no descriptors, no waiting */
 };
 
 #define FAULT_IO_MAX 64u
@@ -87,6 +90,22 @@ struct store_in {
 	u8 page[PAGE_SIZE] __attribute__((aligned(64)));
 };
 
+/* Signal mode: what the thread that faults works on.  The stack ends at the task. */
+struct fault_stack {
+	struct task task;
+	struct fault *f;
+	u64 addr; /* the fault, and what became of it */
+	u32 flags;
+	enum fault_result result;
+	struct pager_wait *wait; /* it was handed over; wait here */
+};
+
+struct fault_stacks {
+	u8 *memory; /* (C) NULL: not in signal mode */
+	struct atomic64 idle, used; /* a bit each; used: at any time */
+	struct event freed;
+};
+
 struct fault {
 	struct mm *mm; /* (C) */
 	struct memcg_tree *tree; /* (C) */
@@ -118,12 +137,15 @@ struct fault {
 	struct stream stream[PAGER_MAX_QUEUES][READAHEAD_STREAMS];
 	struct atomic32 next_stream[PAGER_MAX_QUEUES];
 
+	struct fault_stacks stacks;
+
 	/* Pages mapped write-protected of late, and those of them that were written. */
 	struct atomic32 protected_in, protected_lost;
 	struct atomic32 protect_turn;
 
 	struct hist latency[NR_FAULT_KINDS]; /* ns from message to mapping */
 	struct counter64 nr_deferred, nr_throttled, nr_poisoned, nr_io_retry, nr_no_io_slot;
+	struct counter64 nr_self, nr_handed_over, nr_no_stack; /* signal mode */
 };
 
 int QUIRE_MUST_CHECK fault_init(struct fault *f, struct mm *mm, struct reclaim *r,
@@ -151,6 +173,25 @@ void fault_poison(struct fault *f, struct task *t, struct pte *pte, u32 queue, u
 		  struct slot_id slot);
 /* Service ended: statistics. */
 void fault_account(struct fault *f, struct objcg_id o, enum fault_kind kind, u64 since_ns);
+
+/* ---- signal mode (self.c) -------------------------------------------------- */
+
+/* Stacks.  -ENOMEM. */
+int QUIRE_MUST_CHECK fault_self_init(struct fault *f);
+void fault_self_exit(struct fault *f);
+/* In a forked child: threads that were in the middle of a fault do not exist here. */
+void fault_self_forget(struct fault *f);
+/*
+ * Serve the fault of the calling thread, an application's with no lock and all
+ * asynchronous signals blocked; mask: those that it has blocked itself.  May wait, but
+ * not beyond the arrival of a signal: then it returns, and the thread faults again.
+ * False: not managed, or lost.  flags: FAULT_WRITE, FAULT_WP.
+ */
+bool fault_self(struct fault *f, u64 addr, u32 flags, u64 mask);
+/* What idle stacks have bought ahead goes back; inside the fault gate. */
+void fault_self_drain(struct fault *f);
+/* Free slot numbers that they keep; gates closed. */
+u64 fault_self_slots(const struct fault *f);
 
 /* ---- waiting (defer.c) --------------------------------------------------------- */
 

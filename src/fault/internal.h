@@ -23,6 +23,8 @@ struct fault_ctx {
 	bool keep_copy; /* the bytes came from the store, where they may stay */
 	bool write; /* a store is what faulted */
 	bool may_read; /* this thread, while the device is quick */
+	bool self; /* FAULT_SELF */
+	bool hand_over; /* FAULT_SELF: the pager could not do it here */
 };
 
 /* For pager_flags: whom the pager must leave asleep, see struct fault. */

@@ -8,6 +8,8 @@
  * memory that is read and then written is mapped writable at once, but for a sample
  * that notices when this changes.
  */
+#include <errno.h>
+
 #include "base/mutant.h"
 #include "fault/internal.h"
 
@@ -69,7 +71,8 @@ bool fault_unprotect(struct fault_ctx *c)
 		page_clear_flags(page, PG_PROTECTED);
 	/* Also where the flag is clear: take() protects for a moment, and older kernels
 	 * keep the protection across mremap(2). */
-	(void)pager->ops->unprotect(pager, c->queue, c->addr, c->pager_flags);
+	c->hand_over = pager->ops->unprotect(pager, c->queue, c->addr, c->pager_flags) == -EAGAIN &&
+		       c->self;
 	pte_unlock(pte);
 	return true;
 }

@@ -211,7 +211,7 @@ static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind 
 		struct slot_id slot = { pte_index(pte) };
 
 		*ret_kind = slot_kind(slot_at(f->swap, slot)); /* a hint */
-		if (*ret_kind > SLOT_FRAME &&
+		if (*ret_kind > SLOT_FRAME && (*ret_kind != SLOT_STORE || !c->self) &&
 		    !memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 			return pte;
 	}
@@ -274,7 +274,7 @@ static void make_room(struct fault_ctx *c, u32 window)
 {
 	struct memcg_id id = objcg_memcg(c->f->tree, c->objcg);
 
-	if (window < ROOM_WINDOW || memcg_margin(c->f->tree, id) >= window)
+	if (window < ROOM_WINDOW || c->self || memcg_margin(c->f->tree, id) >= window)
 		return;
 	/* In a small group what reclaim finds is the page that was just brought in. */
 	if (lruvec_nr(lruvec_of(c->f->lru, id), LRU_INACTIVE) < ROOM_INACTIVE)

@@ -333,6 +333,10 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	}
 	fault_expect(c);
 	err = zswap_load(f->zswap, &c->t->codec, slot, c->t->codec.page);
+	if (c->self && (err == -EIO || err == -EAGAIN)) {
+		pte_unlock(pte);
+		return FAULT_HAND_OVER;
+	}
 	if (err == -EIO) {
 		fault_poison(f, c->t, pte, c->queue, c->addr, slot);
 		c->kind = FAULT_DUP;
@@ -373,6 +377,11 @@ static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
 		return serve_swap(c, pte);
 	case PTE_POISONED:
 		break;
+	}
+	/* Where a touch of it was no fault of ours, it would not be one now. */
+	if (c->self) {
+		pte_unlock(pte);
+		return FAULT_LOST;
 	}
 	return nothing_to_do(c, pte);
 }
@@ -430,6 +439,7 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 		.kind = FAULT_DUP,
 		.write = flags & (FAULT_WRITE | FAULT_WP),
 		.may_read = flags & FAULT_ALONE,
+		.self = flags & FAULT_SELF,
 		.pager_flags = fault_wake_flags(f),
 	};
 	u64 since = os_now_ns(), delay = 0;
@@ -440,7 +450,9 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 	if (!region_find(&f->mm->regions, addr, &c.region))
 		return nothing_to_do(&c, NULL);
 	if (flags & FAULT_WP && fault_unprotect(&c)) /* costs no memory */
-		return FAULT_DONE;
+		return c.hand_over ? FAULT_HAND_OVER : FAULT_DONE;
+	if (c.self && c.region.flags & REGION_GUARDED) /* pager guarded() needs a descriptor */
+		return FAULT_HAND_OVER;
 	c.objcg = c.region.objcg;
 	*ret_over = objcg_memcg(f->tree, c.objcg);
 	if (flags & FAULT_FORCE)
@@ -450,7 +462,9 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 	c.charged = true;
 	c.pager_flags = throttle_flags(f, c.objcg, &delay);
 	pte = page_table_get(&f->mm->ptes, addr);
-	if (!pte)
+	if (delay && c.self)
+		res = FAULT_HAND_OVER; /* its timer wakes the thread */
+	else if (!pte)
 		res = FAULT_NO_MEMORY;
 	else if (pte_lock_fault(pte))
 		res = FAULT_DONE; /* a store read is under way: it wakes us too */
@@ -500,6 +514,9 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m, bo
 	u32 flags = flags_of(m) | (alone ? FAULT_ALONE : 0);
 	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 
+	/* Of what others have bought ahead the limit must not be full. */
+	if (res == FAULT_NO_MEMORY)
+		fault_self_drain(ft->f);
 	for (u32 i = 0; i < DIRECT_TRIES && res == FAULT_NO_MEMORY; i++) {
 		if (!fault_reclaim(ft->f, &ft->task, over))
 			break;
@@ -514,12 +531,13 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m, bo
  * is empty should say so. */
 static void give_up_stock(struct fault_thread *ft)
 {
-	if (!ft->task.stock.nr_pages)
+	if (!ft->task.stock.nr_pages && !ft->f->stacks.memory)
 		return;
 	/* Closed: a fork, whose own fault may be the next to arrive. */
 	if (!gate_try_enter(ft->f->gate))
 		return;
 	memcg_drain_stock(ft->f->tree, &ft->task.stock);
+	fault_self_drain(ft->f);
 	gate_leave(ft->f->gate);
 }
 
