@@ -8,9 +8,9 @@
  * unmanaged memory and are changed by atomics only, so that a fork or a signal
  * in the middle of a call leaves nothing locked.
  *
- * The one mutable static object of src/ is in why.c and open.c: the texts of
- * quire_why() and the list of open trees for pthread_atfork(3) have no handle
- * to hang off.
+ * The mutable static objects of src/ are in why.c, open.c and signal.c: the texts
+ * of quire_why(), the list of open trees for pthread_atfork(3) and the engines in
+ * signal mode for the handler have no handle to hang off.
  */
 #ifndef QUIRE_API_API_H
 #define QUIRE_API_API_H
@@ -66,6 +66,16 @@ struct quire {
 int why(int err, const char *format, ...) QUIRE_PRINTF_LIKE(2, 3);
 /* The engine's own sentence, or the error's name with what was tried. */
 int why_engine(struct quire *q, int err, const char *what);
+
+/* ---- signal.c ---------------------------------------------------------------- */
+
+/* Faults of e are served by the threads that have them, from here on.  -EINVAL: SIGBUS is
+ * blocked in this thread; -ENOSPC: too many trees. */
+int QUIRE_MUST_CHECK signal_add(struct engine *e);
+/* Before e is destroyed; does nothing for one that is not in signal mode. */
+void signal_del(struct engine *e);
+/* In a forked child: handlers of other threads do not run here. */
+void signal_fork_child(void);
 
 /* ---- group.c ---------------------------------------------------------------- */
 

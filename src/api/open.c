@@ -91,6 +91,7 @@ static void fork_child(void)
 {
 	u64 mask = open_trees.signal_mask;
 
+	signal_fork_child();
 	for (struct quire *q = open_trees.first; q; q = q->next)
 		if (!q->host)
 			engine_fork_child(q->e);
@@ -157,8 +158,6 @@ static int copy_options(const struct quire_options *opt, struct quire_options *r
 	}
 	if (copy.flags & ~(unsigned int)OPEN_FLAGS)
 		return why(-EINVAL, "options: unknown flag 0x%x", copy.flags);
-	if (copy.flags & QUIRE_FAULT_SIGNAL)
-		return why(-ENOSYS, "options: signal mode is not there yet");
 	*ret_opt = copy;
 	return 0;
 }
@@ -197,6 +196,14 @@ static void fill_config(const struct quire_options *opt, struct engine_config *c
 		cfg->flags |= ENGINE_NO_STORE;
 	if (opt->flags & QUIRE_OPEN_TMPFS)
 		cfg->flags |= ENGINE_TMPFS_STORE;
+	if (opt->flags & QUIRE_FAULT_SIGNAL)
+		cfg->flags |= ENGINE_SIGNAL;
+}
+
+static void destroy_engine(struct engine *e)
+{
+	signal_del(e);
+	engine_destroy(e);
 }
 
 /* An engine of our own: q->e and q->root. */
@@ -210,13 +217,23 @@ static int open_engine(struct quire *q, const struct quire_options *opt)
 		return err;
 	fill_config(opt, &cfg);
 	err = engine_create(&cfg, &q->e);
+	if (err == -EOPNOTSUPP)
+		return why(err, "no signal mode: it needs userfaultfd with the features SIGBUS and "
+				"PAGEFAULT_FLAG_WP (Linux 5.7)");
 	if (err < 0)
 		return why(err, "cannot make an engine: %s", quire_strerror(err));
+	if (opt->flags & QUIRE_FAULT_SIGNAL) {
+		err = signal_add(q->e);
+		if (err < 0) {
+			engine_destroy(q->e);
+			return err;
+		}
+	}
 	if (opt->flags & QUIRE_OPEN_START) {
 		err = engine_start(q->e);
 		if (err < 0) {
 			why_engine(q, err, "cannot start paging");
-			engine_destroy(q->e);
+			destroy_engine(q->e);
 			return err;
 		}
 	}
@@ -289,7 +306,7 @@ int quire_open(const struct quire_options *opt, struct quire **ret_quire)
 
 destroy:
 	if (!q->host)
-		engine_destroy(q->e);
+		destroy_engine(q->e);
 unmap:
 	free_handles(q);
 	return err;
@@ -313,6 +330,6 @@ void quire_close(struct quire *q)
 	if (q->host)
 		return;
 	event_stop_thread(q);
-	engine_destroy(q->e);
+	destroy_engine(q->e);
 	free_handles(q);
 }

@@ -77,7 +77,7 @@ static u64 slots_cached(const struct engine *e)
 
 	for (u32 q = 0; q < e->nr_fault_threads; q++)
 		nr += e->fault_thread[q].task.slots.nr;
-	return nr;
+	return nr + fault_self_slots(&e->fault);
 }
 
 static void check_all(struct engine *e)

@@ -235,6 +235,10 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 	/* A program that fits should not pay for what only paging needs. */
 	if (!(e->flags & ENGINE_LAZY))
 		err = engine_init_pager(e);
+	if (!err && cfg->flags & ENGINE_SIGNAL) {
+		e->nr_fault_threads = 1; /* for what a thread cannot do itself */
+		err = pager_signal_init(&e->mm.pager);
+	}
 	if (!err)
 		err = init_tree(e, cfg);
 	if (!err)
@@ -243,6 +247,8 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 		init_reclaim(e);
 	if (!err && !(e->flags & ENGINE_LAZY))
 		err = engine_init_paging(e);
+	if (!err && cfg->flags & ENGINE_SIGNAL)
+		err = fault_self_init(&e->fault);
 	if (err) {
 		os_munmap(mem, sizeof(*e));
 		return err;
@@ -257,6 +263,13 @@ int engine_create(const struct engine_config *cfg, struct engine **ret_engine)
 bool engine_running(const struct engine *e)
 {
 	return atomic32_load(&e->state) == ENGINE_RUNNING;
+}
+
+bool engine_fault(struct engine *e, u64 addr, bool write, bool is_protected, u64 mask)
+{
+	u32 flags = (write ? FAULT_WRITE : 0) | (is_protected ? FAULT_WP : 0);
+
+	return e->mm.pager.signal.on && fault_self(&e->fault, addr, flags, mask);
 }
 
 const char *engine_why(const struct engine *e)
@@ -310,6 +323,7 @@ void engine_destroy(struct engine *e)
 	if (engine_running(e)) {
 		request_call(e, REQ_CLOSE, NULL, 0, NULL);
 		thread_join(&e->request_task.thread);
+		pager_signal_close(&e->mm.pager);
 	}
 	fault_exit(&e->fault);
 	meta_free(&e->mm.meta, e->fault_buf, e->nr_fault_threads * FAULT_WINDOW_BYTES);
@@ -375,6 +389,12 @@ void engine_to_text(struct engine *e, struct fmt *out)
 		(unsigned long long)stat_read(&e->fault.nr_poisoned),
 		(unsigned long long)stat_read(&e->fault.nr_io_retry),
 		(unsigned long long)stat_read(&e->fault.nr_no_io_slot));
+	if (p->signal.on)
+		fmt_add(out, "signal: faults %llu handed_over %llu no_stack %llu lost_fd %llu\n",
+			(unsigned long long)stat_read(&e->fault.nr_self),
+			(unsigned long long)stat_read(&e->fault.nr_handed_over),
+			(unsigned long long)stat_read(&e->fault.nr_no_stack),
+			(unsigned long long)stat_read(&p->signal.nr_lost_fd));
 	latency_to_text(e, out);
 	zswap_to_text(&e->zswap, out);
 	while ((id = memcg_next(e->tree, MEMCG_ROOT, id)).v)

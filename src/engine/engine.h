@@ -33,6 +33,7 @@ enum engine_flags {
 	ENGINE_TMPFS_STORE = 8, /* tests */
 	ENGINE_COUNT_UNMANAGED = 16, /* charge other anonymous RSS (preload) */
 	ENGINE_NEW_IMAGE = 32, /* what this process was before exec(2) is gone (preload) */
+	ENGINE_SIGNAL = 64, /* signal mode: engine_fault() serves faults; not with ENGINE_LAZY */
 };
 
 struct engine_config {
@@ -50,7 +51,7 @@ struct engine_config {
 	void *fatal_ctx;
 };
 
-/* 0, -ENOMEM, -EBADMSG (segment), -EINVAL (pager name). */
+/* 0, -ENOMEM, -EBADMSG (segment), -EINVAL (pager name), -EOPNOTSUPP (signal mode). */
 int QUIRE_MUST_CHECK engine_create(const struct engine_config *cfg, struct engine **ret_engine);
 /*
  * Threads, descriptors, adoption of every recorded range.  Idempotent.
@@ -146,6 +147,13 @@ int QUIRE_MUST_CHECK engine_assign(struct engine *e, struct memcg_id id, void *a
 				   u64 *ret_moved);
 /* All ranges of this process's home group, its overhead, and the process itself. */
 int QUIRE_MUST_CHECK engine_assign_all(struct engine *e, struct memcg_id id, u64 *ret_moved);
+
+/*
+ * Signal mode, from the handler of SIGBUS with all asynchronous signals blocked: the
+ * thread faulted at addr.  mask: signals that it has blocked itself.  True: it goes on,
+ * and may fault again; false: not managed, or its bytes are lost.
+ */
+bool engine_fault(struct engine *e, u64 addr, bool write, bool is_protected, u64 mask);
 
 /* ---- groups ------------------------------------------------------------------ */
 

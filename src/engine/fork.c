@@ -41,6 +41,8 @@
 #define TCB_ABOVE (4 * KIB)
 /* dev_fd, then the store's files, then its liveness pipes */
 #define NR_PASSED (1 + 2 * STORE_MAX_FILES)
+/* A page that nobody can read, though it is managed: not for ever. */
+#define TOUCH_TRIES 16u
 
 static_assert(NR_PASSED == ARRAY_SIZE(((struct engine *)0)->fork_fd), "one array");
 
@@ -178,19 +180,29 @@ s64 fork_thaw(struct engine *e)
  * Bring in what is managed of [from, to).  The kernel reads for us: a guard page is
  * an error there and no signal, and nothing leaves while the reclaim gate is closed.
  */
+static void touch_page(struct engine *e, u64 a)
+{
+	char byte;
+	struct iovec local = { &byte, 1 }, remote = { (void *)a, 1 };
+
+	/* Signal mode: the kernel does not wait, it says EFAULT. */
+	for (u32 n = 0; n < TOUCH_TRIES; n++) {
+		long got = os_syscall6(SYS_process_vm_readv, os_getpid(), (long)&local, 1,
+				       (long)&remote, 1, 0);
+
+		if (got != -EFAULT || !engine_fault(e, a, false, false, UINT64_MAX))
+			return;
+	}
+}
+
 static void touch(struct engine *e, u64 from, u64 to)
 {
 	struct region r;
 
 	from = align_down(from, PAGE_SIZE);
-	for (u64 a = from; a < to; a += PAGE_SIZE) {
-		char byte;
-		struct iovec local = { &byte, 1 }, remote = { (void *)a, 1 };
-
+	for (u64 a = from; a < to; a += PAGE_SIZE)
 		if (region_find(&e->mm.regions, a, &r))
-			os_syscall6(SYS_process_vm_readv, os_getpid(), (long)&local, 1,
-				    (long)&remote, 1, 0);
-	}
+			touch_page(e, a);
 }
 
 /*
@@ -407,26 +419,19 @@ static void forget_parent(struct engine *e)
 	atomic32_poke(&e->fault.hold_wake, 0);
 	/* Faults that waited belong to threads that do not exist here. */
 	fault_forget_waiting(&e->fault);
+	fault_self_forget(&e->fault);
+	pager_signal_forget(&e->mm.pager);
 	e->mm.pager.ops->close(&e->mm.pager);
 }
 
-/* Close everything in this (private) table but the descriptors that were passed. */
-static int close_all_but(const int *keep)
+/* The program's descriptors go, the ones that were passed stay. */
+static int keep_passed(struct engine *e)
 {
-	int at = 0;
+	int keep[NR_PASSED + 1];
 
-	for (;;) {
-		int next = INT32_MAX;
-		int err;
-
-		for (u32 i = 0; i < NR_PASSED; i++)
-			if (keep[i] >= at && keep[i] < next)
-				next = keep[i];
-		err = next > at ? os_close_range((unsigned)at, (unsigned)next - 1) : 0;
-		if (err || next == INT32_MAX)
-			return err;
-		at = next + 1;
-	}
+	memcpy(keep, e->fork_fd, sizeof(e->fork_fd));
+	keep[NR_PASSED] = e->mm.pager.signal.fd;
+	return engine_private_table(keep, ARRAY_SIZE(keep));
 }
 
 static void restart_store(struct engine *e)
@@ -446,10 +451,7 @@ s64 fork_child_restart(struct engine *e)
 	int err = e->fork_store_err ? e->fork_store_err : e->fork_fd_err;
 
 	if (!err)
-		err = os_unshare(CLONE_FILES);
-	/* The program's descriptors go, the ones that were passed stay. */
-	if (!err)
-		err = close_all_but(e->fork_fd);
+		err = keep_passed(e);
 	if (!err)
 		err = e->mm.pager.ops->open(&e->mm.pager, e->nr_fault_threads, e->fork_fd[0]);
 	if (!err)
@@ -535,6 +537,17 @@ static void enter_tree(struct engine *e)
 	e->reclaim.wake = member_doorbell(e->tree);
 }
 
+/* Ours is the parent's: what is put there goes into its memory. */
+static bool reopen_signal(struct engine *e)
+{
+	struct pager *p = &e->mm.pager;
+
+	if (!p->signal.on)
+		return true;
+	pager_signal_close(p);
+	return !pager_signal_open(p, e->fork_fd[0]);
+}
+
 void engine_fork_child(struct engine *e)
 {
 	e->forked = true;
@@ -549,7 +562,8 @@ void engine_fork_child(struct engine *e)
 	}
 	forget_parent(e);
 	/* Frozen, gates closed: what comes first makes it settle. */
-	if (thread_start(&e->request_task.thread) || request_call(e, REQ_CHILD, NULL, 0, NULL))
+	if (!reopen_signal(e) || thread_start(&e->request_task.thread) ||
+	    request_call(e, REQ_CHILD, NULL, 0, NULL))
 		fork_failed(e);
 	close_passed(e);
 }

@@ -223,6 +223,11 @@ int QUIRE_MUST_CHECK engine_init_paging(struct engine *e);
 
 /* On the request thread. */
 int engine_open_all(struct engine *e, int dev_fd);
+/*
+ * A table of our own, empty but for keep[] (-1: none): descriptors 0, 1 and 2 are closed
+ * there too, lest our copy of a pipe keep its reader waiting.
+ */
+int QUIRE_MUST_CHECK engine_private_table(const int *keep, u32 nr);
 int QUIRE_MUST_CHECK engine_init_pager(struct engine *e);
 int engine_start_threads(struct engine *e);
 int engine_adopt_all(struct engine *e);

@@ -64,15 +64,32 @@ void engine_fatal(void *ctx, const char *reason)
 	os_abort(reason);
 }
 
-/* A table of our own, empty: descriptors 0, 1 and 2 are closed there too, lest
- * our copy of a pipe keep its reader waiting. */
-static int private_fd_table(void)
+int engine_private_table(const int *keep, u32 nr)
 {
-	int err = os_unshare(CLONE_FILES);
+	int at = 0, err = os_unshare(CLONE_FILES);
 
+	while (!err) {
+		int next = -1;
+
+		for (u32 i = 0; i < nr; i++)
+			if (keep[i] >= at && (next < 0 || keep[i] < next))
+				next = keep[i];
+		if (next < 0)
+			return os_close_range((u32)at, UINT32_MAX);
+		if (next > at)
+			err = os_close_range((u32)at, (u32)next - 1);
+		at = next + 1;
+	}
+	return err;
+}
+
+static int uffd_usable(struct engine *e, int err)
+{
 	if (err)
-		return err;
-	return os_close_range(0, UINT32_MAX);
+		engine_set_why(e, "userfaultfd is not available", err,
+			       "run as root, or: chmod 0666 /dev/userfaultfd, or: "
+			       "sysctl vm.unprivileged_userfaultfd=1; see quire doctor");
+	return err;
 }
 
 int engine_init_pager(struct engine *e)
@@ -91,16 +108,12 @@ static int open_pager(struct engine *e, int dev_fd)
 		err = p->ops->open(p, e->nr_fault_threads, dev_fd);
 	if (!err && m)
 		fmt_str(m->pager, sizeof(m->pager), "%s", p->ops->name);
-	if (err)
-		engine_set_why(e, "userfaultfd is not available", err,
-			       "run as root, or: chmod 0666 /dev/userfaultfd, or: "
-			       "sysctl vm.unprivileged_userfaultfd=1; see quire doctor");
-	return err;
+	return uffd_usable(e, err);
 }
 
 int engine_open_all(struct engine *e, int dev_fd)
 {
-	int err = private_fd_table();
+	int err = engine_private_table(&e->mm.pager.signal.fd, e->mm.pager.signal.on);
 
 	if (err) {
 		engine_set_why(e, "cannot make a private descriptor table", err,
@@ -216,6 +229,12 @@ static int wait_for_starter(struct engine *e)
 	return engine_running(e) ? 0 : -EPERM;
 }
 
+/* Before the engine's table of descriptors is made of this thread's. */
+static int open_signal(struct engine *e)
+{
+	return e->mm.pager.signal.on ? uffd_usable(e, pager_signal_open(&e->mm.pager, -1)) : 0;
+}
+
 static int start_once(struct engine *e)
 {
 	struct task *t = &e->request_task;
@@ -236,10 +255,13 @@ static int start_once(struct engine *e)
 	err = e->flags & ENGINE_LAZY ? engine_init_paging(e) : 0;
 	t->buf = e->request_buf;
 	if (!err)
+		err = open_signal(e);
+	if (!err)
 		err = start_one(e, t, "quire/request", request_main, e);
 	if (!err)
 		err = request_call(e, REQ_START, NULL, 0, NULL);
 	if (err) {
+		pager_signal_close(&e->mm.pager);
 		atomic32_store(&e->state, ENGINE_FAILED);
 		futex_wake(&e->state, UINT32_MAX, false);
 	}

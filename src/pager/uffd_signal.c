@@ -103,7 +103,7 @@ static bool is_there(const struct pager *p)
 
 void pager_signal_close(struct pager *p)
 {
-	if (is_there(p))
+	if (p->signal.on && is_there(p))
 		os_close(p->signal.fd);
 	p->signal.fd = -1;
 }
