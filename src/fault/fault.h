@@ -33,6 +33,7 @@ enum fault_result {
 	FAULT_NO_MEMORY, /* not charged: queue it, or reclaim and try again */
 	FAULT_HAND_OVER, /* FAULT_SELF: only an engine thread can; nothing was done */
 	FAULT_LOST, /* FAULT_SELF: the bytes are, and a touch is the program's error */
+	FAULT_CLOSED, /* FAULT_SELF: the gate is */
 };
 
 /* What to know about a fault. */

@@ -156,17 +156,19 @@ static enum fault_result hand_over(struct fault_stack *s)
 	return FAULT_NO_MEMORY;
 }
 
-/* On the engine's stack. */
+/* On the engine's stack.  The forking thread has to pass the closed gate; see serve.c. */
 static void serve(void *arg)
 {
 	struct fault_stack *s = arg;
 	struct fault *f = s->f;
 	struct memcg_id over;
 
-	s->result = FAULT_HAND_OVER;
 	if (gate_try_enter(f->gate)) {
 		s->result = fault_serve(f, &s->task, 0, s->addr, s->flags | FAULT_SELF, &over);
 		gate_leave(f->gate);
+	} else {
+		s->result = atomic32_load(&f->forker) == (u32)os_gettid() ? FAULT_HAND_OVER :
+									    FAULT_CLOSED;
 	}
 	if (s->result == FAULT_HAND_OVER || s->result == FAULT_NO_MEMORY)
 		s->result = hand_over(s);
@@ -194,6 +196,35 @@ static void wait_answer(struct fault *f, struct pager_wait *w, u64 mask)
 	pager_signal_wait_end(&f->mm->pager, w);
 }
 
+/* The thread is back on its own stack and holds nothing. */
+static void wait_for_result(struct fault *f, u64 addr, enum fault_result res, struct pager_wait *w,
+			    u64 mask)
+{
+	switch (res) {
+	case FAULT_CLOSED:
+		event_signal(f->knock); /* a forked child opens it with the first fault */
+		gate_enter(f->gate);
+		gate_leave(f->gate);
+		return;
+	case FAULT_NO_MEMORY: /* to wait in order */
+		os_sleep_ns(RETRY_NS);
+		return;
+	case FAULT_DONE:
+		if (likely(!in_motion(f, addr)))
+			return;
+		w = pager_signal_wait_begin(&f->mm->pager, addr);
+		if (!w)
+			return;
+		if (in_motion(f, addr))
+			break;
+		pager_signal_wait_end(&f->mm->pager, w);
+		return;
+	default:
+		break;
+	}
+	wait_answer(f, w, mask);
+}
+
 bool fault_self(struct fault *f, u64 addr, u32 flags, u64 mask)
 {
 	struct fault_stack *s;
@@ -217,20 +248,6 @@ bool fault_self(struct fault *f, u64 addr, u32 flags, u64 mask)
 	stat_add(&f->nr_self, 1);
 	if (res == FAULT_LOST)
 		return false;
-	if (res == FAULT_NO_MEMORY) {
-		os_sleep_ns(RETRY_NS);
-		return true;
-	}
-	if (res == FAULT_DONE) {
-		if (likely(!in_motion(f, addr)))
-			return true;
-		w = pager_signal_wait_begin(&f->mm->pager, addr);
-		if (w && !in_motion(f, addr)) {
-			pager_signal_wait_end(&f->mm->pager, w);
-			return true;
-		}
-	}
-	if (w)
-		wait_answer(f, w, mask);
+	wait_for_result(f, addr, res, w, mask);
 	return true;
 }

@@ -358,6 +358,15 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	return res;
 }
 
+/* The touch is the program's error, which in signal mode only we can tell. */
+static enum fault_result serve_poisoned(struct fault_ctx *c, struct pte *pte)
+{
+	if (!c->self)
+		return nothing_to_do(c, pte);
+	pte_unlock(pte);
+	return FAULT_LOST;
+}
+
 /* pte locked by us: dispatch. */
 static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
 {
@@ -378,12 +387,7 @@ static enum fault_result serve_locked(struct fault_ctx *c, struct pte *pte)
 	case PTE_POISONED:
 		break;
 	}
-	/* Where a touch of it was no fault of ours, it would not be one now. */
-	if (c->self) {
-		pte_unlock(pte);
-		return FAULT_LOST;
-	}
-	return nothing_to_do(c, pte);
+	return serve_poisoned(c, pte);
 }
 
 static u32 throttle_flags(struct fault *f, struct objcg_id o, u64 *ret_delay)
@@ -414,16 +418,19 @@ static void throttle(struct fault_ctx *c, u64 delay)
 /*
  * There is no room for a page, but perhaps it is there: put ahead of a fault that came
  * before this one.  It would wait for memory that it does not need, and a group that
- * is full of such pages be out of it for ever.
+ * is full of such pages be out of it for ever.  So it would for one that is poisoned.
  */
 static enum fault_result serve_uncharged(struct fault_ctx *c)
 {
 	struct pte *pte = page_table_find(&c->f->mm->ptes, c->addr);
 
-	if (!pte || pte_type(pte) != PTE_PRESENT || !pte_trylock(pte))
+	if (!pte || (pte_type(pte) != PTE_PRESENT && pte_type(pte) != PTE_POISONED) ||
+	    !pte_trylock(pte))
 		return FAULT_NO_MEMORY;
 	if (pte_type(pte) == PTE_PRESENT && !mm_zapping(c->f->mm, c->addr))
 		return serve_present(c, pte);
+	if (pte_type(pte) == PTE_POISONED && !mm_zapping(c->f->mm, c->addr))
+		return serve_poisoned(c, pte);
 	pte_unlock(pte);
 	return FAULT_NO_MEMORY;
 }
