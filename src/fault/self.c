@@ -26,6 +26,8 @@
 #define STACK_BYTES (128 * KIB)
 #define GUARD_BYTES PAGE_SIZE
 #define STRIDE (GUARD_BYTES + STACK_BYTES + align_up(sizeof(struct fault_stack), PAGE_SIZE))
+/* Pages compressed by a thread that found no memory: 4 x 10 us. */
+#define DIRECT_BATCH 4u
 /* While waiting: looks for signals, and so many until the thread faults again. */
 #define LOOK_NS (2 * NSEC_PER_MSEC)
 #define NR_LOOKS 500u
@@ -156,15 +158,39 @@ static enum fault_result hand_over(struct fault_stack *s)
 	return FAULT_NO_MEMORY;
 }
 
+/*
+ * kswapd is behind: help it with the second half, which is most of the work and takes no
+ * descriptors.  What a group above is full of may be another's, and protected.
+ */
+static bool make_room(struct fault_stack *s, struct memcg_id over)
+{
+	struct fault *f = s->f;
+	struct reclaim *r = f->reclaim;
+	struct region region;
+	u32 nr;
+
+	if (!region_find(&f->mm->regions, s->addr, &region) ||
+	    objcg_memcg(f->tree, region.objcg).v != over.v || !gate_try_enter(r->gate))
+		return false;
+	nr = reclaim_pageout(r, &s->task, over, DIRECT_BATCH);
+	memcg_stat_add(f->tree, region.objcg, MEMCG_STAT_PGSCAN_DIRECT, DIRECT_BATCH);
+	memcg_stat_add(f->tree, region.objcg, MEMCG_STAT_PGSTEAL_DIRECT, nr);
+	gate_leave(r->gate);
+	return nr;
+}
+
 /* On the engine's stack.  The forking thread has to pass the closed gate; see serve.c. */
 static void serve(void *arg)
 {
 	struct fault_stack *s = arg;
 	struct fault *f = s->f;
-	struct memcg_id over;
+	struct memcg_id over = { 0 };
 
 	if (gate_try_enter(f->gate)) {
 		s->result = fault_serve(f, &s->task, 0, s->addr, s->flags | FAULT_SELF, &over);
+		if (s->result == FAULT_NO_MEMORY && make_room(s, over))
+			s->result = fault_serve(f, &s->task, 0, s->addr, s->flags | FAULT_SELF,
+						&over);
 		gate_leave(f->gate);
 	} else {
 		s->result = atomic32_load(&f->forker) == (u32)os_gettid() ? FAULT_HAND_OVER :

@@ -94,7 +94,7 @@ TEST(throttled_by_high)
 {
 	begin();
 	ASSERT_OK(quire_write_u64(g, "memory.high", LIMIT / 2));
-	for (size_t p = 0; p < PAGES; p += 3)
+	for (size_t p = 0; p < PAGES; p += 50)
 		check_page(p);
 	ASSERT_GT(key_of("memory.stat", "throttled_usec"), 0u);
 	ASSERT_OK(quire_write(g, "memory.high", "max"));
