@@ -17,6 +17,7 @@
 	X(mutex_forgets_sleepers) /* who has slept takes the lock as if nobody else slept */       \
 	X(event_looks_too_early) /* event_signal() looks for sleepers before it counts */          \
 	X(gate_entered_unseen) /* gate_try_enter() looks and enters in two steps */                \
+	X(waiter_counted_late) /* signal mode: a thread counts as waiting when it sleeps */        \
 	X(unlock_misses_waiter) /* pte_unlock() overwrites who announced himself */                \
 	X(isolate_in_two_steps) /* page_isolate() tests PG_LRU, then clears it */                  \
 	X(kill_in_two_steps) /* page_kill() tests PG_LRU, then leaves its note */                  \

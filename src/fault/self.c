@@ -200,7 +200,7 @@ static void serve(void *arg)
 		s->result = hand_over(s);
 }
 
-/* Is somebody at it who will wake those that wait?  Asked after wait_begin(). */
+/* Is somebody at it who will wake those that wait?  Asked when this one counts as such. */
 static bool in_motion(struct fault *f, u64 addr)
 {
 	struct pte *pte = page_table_find(&f->mm->ptes, addr);
@@ -213,7 +213,7 @@ static void wait_answer(struct fault *f, struct pager_wait *w, u64 mask)
 	for (u32 n = 0; n < NR_LOOKS; n++) {
 		u64 pending = 0;
 
-		if (!pager_signal_wait(w, LOOK_NS))
+		if (!pager_signal_wait(&f->mm->pager, w, LOOK_NS))
 			break;
 		os_sigpending(&pending);
 		if (pending & ~mask)

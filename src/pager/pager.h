@@ -223,7 +223,7 @@ bool QUIRE_MUST_CHECK pager_signal_post(struct pager *p, const struct fault_msg 
  * to wait, or post, then wait.  begin: NULL, too many wait.  wait: 0, or -ETIMEDOUT.
  */
 struct pager_wait *pager_signal_wait_begin(struct pager *p, u64 addr);
-int pager_signal_wait(struct pager_wait *w, u64 timeout_ns);
+int pager_signal_wait(struct pager *p, struct pager_wait *w, u64 timeout_ns);
 void pager_signal_wait_end(struct pager *p, struct pager_wait *w);
 
 #endif

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "base/mutant.h"
 #include "base/os.h"
 
 /* Numbers are looked for from the end of what select(2) can use, or of the limit. */
@@ -180,14 +181,17 @@ struct pager_wait *pager_signal_wait_begin(struct pager *p, u64 addr)
 		atomic32_store(&s->wait[i].woken, 0);
 		/* A full barrier: whoever does not see it has not begun what the caller
 		 * looks for next (pairs with the load in uffd_signal_woken()). */
-		atomic32_fetch_add(&s->nr_waiting, 1);
+		if (!MUTANT(waiter_counted_late))
+			atomic32_fetch_add(&s->nr_waiting, 1);
 		return &s->wait[i];
 	}
 	return NULL;
 }
 
-int pager_signal_wait(struct pager_wait *w, u64 timeout_ns)
+int pager_signal_wait(struct pager *p, struct pager_wait *w, u64 timeout_ns)
 {
+	if (MUTANT(waiter_counted_late))
+		atomic32_fetch_add(&p->signal.nr_waiting, 1);
 	if (!atomic32_load(&w->woken))
 		(void)futex_wait(&w->woken, 0, timeout_ns, false);
 	return atomic32_load(&w->woken) ? 0 : -ETIMEDOUT;
