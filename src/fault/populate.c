@@ -34,12 +34,16 @@ int populate_make_room(struct fault *f, struct task *t, struct memcg_id over)
 static int bring_page(struct fault *f, struct task *t, const struct region *r, u64 addr,
 		      struct pte *pte, bool pin)
 {
+	/* Signal mode: a system call does not wait for a page of zeros either. */
+	bool fill = pin && f->mm->pager.signal.on;
+
 	for (u32 tries = 0; tries < POPULATE_RETRIES; tries++) {
 		struct memcg_id over = { 0 };
+		enum pte_type type = pte_type(pte);
 		enum fault_result res;
 
-		if (pte_type(pte) != PTE_SWAP)
-			return pte_type(pte) == PTE_POISONED ? -EFAULT : 0;
+		if (type != PTE_SWAP && (type != PTE_NONE || !fill))
+			return type == PTE_POISONED ? -EFAULT : 0;
 		gate_enter(f->gate);
 		res = fault_serve(f, t, r->queue, addr, pin ? FAULT_WRITE : 0, &over);
 		gate_leave(f->gate);
@@ -47,6 +51,8 @@ static int bring_page(struct fault *f, struct task *t, const struct region *r, u
 			kswapd_wake(f->reclaim);
 			if (populate_make_room(f, t, over))
 				os_sleep_ns(NSEC_PER_MSEC);
+		} else if (type == PTE_NONE) {
+			return 0; /* filled, or there is a guard */
 		} else if (pte_peek(pte) & PTE_IO) {
 			/* Our read, or one that readahead began: sleep until it is
 			 * done. */

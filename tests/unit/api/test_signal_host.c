@@ -249,6 +249,13 @@ TEST(system_calls_want_pinned_memory)
 	ASSERT_EQ(read(fd[0], at, 6), 6);
 	ASSERT_MEM_EQ(at, "pinned", 6);
 	ASSERT_OK(quire_unpin(q, mem + 5 * WORDS, PAGE));
+	/* Never touched, and given back. */
+	ASSERT_OK(quire_discard(q, mem + 5 * WORDS, PAGE));
+	ASSERT_OK(quire_pin(q, mem + 5 * WORDS, PAGE));
+	ASSERT_EQ(write(fd[1], "zeros", 5), 5);
+	ASSERT_EQ(read(fd[0], at, 6), 5);
+	ASSERT_MEM_EQ(at, "zeros", 6);
+	ASSERT_OK(quire_unpin(q, mem + 5 * WORDS, PAGE));
 	close(fd[0]);
 	close(fd[1]);
 	write_page(5, 1);
