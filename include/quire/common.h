@@ -84,7 +84,21 @@ enum quire_open_flags {
 	/*
 	 * Signal mode: the thread that touches a page that is out brings it back itself,
 	 * in a SIGBUS handler of the library, where otherwise it waits for a thread of
-	 * the library: about half the time of a fault.  Has rules, see quire(7).
+	 * the library.  Faults are faster, and the program keeps to these rules:
+	 *
+	 *  - Buffers of system calls are pinned (quire_pin()) or not managed: the kernel
+	 *    answers EFAULT for a page that is out, or was not written since it came back.
+	 *  - SIGBUS is not blocked where managed memory is touched: the kernel would end
+	 *    the program.  Neither by a mask nor by sa_mask of another handler (sigfillset
+	 *    has it).  quire_open() refuses where the calling thread blocks it.
+	 *  - A handler for SIGBUS is installed before quire_open(): what is no fault of
+	 *    ours is passed on to it.  One that comes later must call the one before it.
+	 *  - Stacks are not managed memory, but for coroutines on a thread that has an
+	 *    alternate signal stack which is not.
+	 *  - The descriptor of the library, a userfaultfd at a high number, is left alone.
+	 *    One that was closed costs time.
+	 *
+	 * Asynchronous signals wait for the end of a fault, and its errno is kept.
 	 */
 	QUIRE_FAULT_SIGNAL = 16
 };
@@ -129,11 +143,11 @@ struct quire_options {
  * engine of the run, and the root is a group of this process alone, below the run's;
  * opt is then ignored apart from its size.
  *
- * 0, or -EINVAL (a field of opt), -EPERM or -ENOSYS (userfaultfd is refused or
+ * 0, or -EINVAL (a field of opt; QUIRE_FAULT_SIGNAL: SIGBUS is blocked), -EPERM or -ENOSYS (userfaultfd is refused or
  * missing: quire_why() names the command that enables it), -ENOENT, -ENOTDIR,
  * -EACCES, -ENOSPC, -EMEDIUMTYPE (swap directory: missing, no directory, not
  * writable, full, in memory), -EOPNOTSUPP (QUIRE_FAULT_SIGNAL: not on this kernel, or
- * not with this pager), -ENOMEM.
+ * not with this pager), -ENOSPC (16 trees are in that mode), -ENOMEM.
  * Does a few system calls, does not wait.
  */
 int QUIRE_MUST_CHECK quire_open(const struct quire_options *opt, struct quire **ret_quire);

@@ -120,7 +120,8 @@ int QUIRE_MUST_CHECK quire_advise(struct quire *q, void *addr, size_t len,
  * (robust mutexes), buffers of the signal mode, code that must answer in
  * microseconds.  Counts nest, page by page, up to 255.  May wait.
  * -ENOMEM: what the group has pinned would not fit in its limit; -EOVERFLOW:
- * a page is pinned 255 times; nothing is pinned.  (I/O of the kernel into managed memory needs no pin.)
+ * a page is pinned 255 times; nothing is pinned.  (Without QUIRE_FAULT_SIGNAL,
+ * I/O of the kernel into managed memory needs no pin.)
  */
 int QUIRE_MUST_CHECK quire_pin(struct quire *q, void *addr, size_t len);
 /* -EINVAL: part of it is not pinned; the rest is unpinned. */
