@@ -385,6 +385,14 @@ TEST(fork_beside_faults)
 static unsigned long *more;
 static volatile size_t nr_filled;
 
+static unsigned long noise(size_t page, size_t i)
+{
+	unsigned long x = (page * WORDS + i + 1) * 0x9e3779b97f4a7c15ul;
+
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ul;
+	return x ^ x >> 27;
+}
+
 /* Pages that do not compress, until SIGBUS; false: all of them were written. */
 static bool fill_until_bus(void)
 {
@@ -392,7 +400,7 @@ static bool fill_until_bus(void)
 		return true;
 	for (nr_filled = 0; nr_filled < PAGES; nr_filled++)
 		for (size_t i = 0; i < WORDS; i++)
-			more[nr_filled * WORDS + i] = word_of(3 * nr_filled, i);
+			more[nr_filled * WORDS + i] = noise(nr_filled, i);
 	return false;
 }
 
@@ -402,7 +410,6 @@ TEST(out_of_memory_is_sigbus)
 	void *at;
 
 	mem = NULL;
-	memset(seed, 0, sizeof(seed));
 	nr_bus = 0;
 	catch (SIGBUS, on_bus, 0);
 	open_signal(NULL, QUIRE_OPEN_NO_STORE);
@@ -415,7 +422,7 @@ TEST(out_of_memory_is_sigbus)
 	/* With room, what was there before still is; the page is gone for good. */
 	ASSERT_OK(quire_write(g, "memory.max", "max"));
 	for (size_t i = 0; i < nr_filled; i += 7)
-		ASSERT_EQ(more[i * WORDS], word_of(3 * i, 0));
+		ASSERT_EQ(more[i * WORDS], noise(i, 0));
 	ASSERT_TRUE(store_is_bus((char *)(more + nr_filled * WORDS)));
 	ASSERT_EQ(nr_bus, 2);
 	/* Given back and taken anew it is memory like any. */
