@@ -25,7 +25,8 @@
 #define NR_STACKS 32u
 #define STACK_BYTES (128 * KIB)
 #define GUARD_BYTES PAGE_SIZE
-#define STRIDE (GUARD_BYTES + STACK_BYTES + align_up(sizeof(struct fault_stack), PAGE_SIZE))
+#define TASK_BYTES align_up(sizeof(struct fault_stack), PAGE_SIZE)
+#define STRIDE (GUARD_BYTES + STACK_BYTES + TASK_BYTES + FAULT_WINDOW_BYTES)
 /* Pages compressed by a thread that found no memory: 4 x 10 us. */
 #define DIRECT_BATCH 4u
 /* While waiting: looks for signals, and so many until the thread faults again. */
@@ -170,7 +171,8 @@ static bool make_room(struct fault_stack *s, struct memcg_id over)
 	u32 nr;
 
 	if (!region_find(&f->mm->regions, s->addr, &region) ||
-	    objcg_memcg(f->tree, region.objcg).v != over.v || !gate_try_enter(r->gate))
+	    objcg_memcg(f->tree, region.objcg).v != over.v || memcg_margin(f->tree, over) ||
+	    !gate_try_enter(r->gate))
 		return false;
 	nr = reclaim_pageout(r, &s->task, over, DIRECT_BATCH);
 	memcg_stat_add(f->tree, region.objcg, MEMCG_STAT_PGSCAN_DIRECT, DIRECT_BATCH);
@@ -267,6 +269,7 @@ bool fault_self(struct fault *f, u64 addr, u32 flags, u64 mask)
 	s->addr = addr;
 	s->flags = flags;
 	s->task.thread.name = "quire/self";
+	s->task.window = (u8 *)s + TASK_BYTES;
 	thread_call_on(&s->task.thread, s, serve, s);
 	res = s->result;
 	w = s->wait;
