@@ -143,8 +143,9 @@ struct quire_options {
  * engine of the run, and the root is a group of this process alone, below the run's;
  * opt is then ignored apart from its size.
  *
- * 0, or -EINVAL (a field of opt; QUIRE_FAULT_SIGNAL: SIGBUS is blocked), -EPERM or -ENOSYS (userfaultfd is refused or
- * missing: quire_why() names the command that enables it), -ENOENT, -ENOTDIR,
+ * 0, or -EINVAL (a field of opt; QUIRE_FAULT_SIGNAL: SIGBUS is blocked), -EPERM or
+ * -ENOSYS (userfaultfd is refused or missing: quire_why() names the command that
+ * enables it), -ENOENT, -ENOTDIR,
  * -EACCES, -ENOSPC, -EMEDIUMTYPE (swap directory: missing, no directory, not
  * writable, full, in memory), -EOPNOTSUPP (QUIRE_FAULT_SIGNAL: not on this kernel, or
  * not with this pager), -ENOSPC (16 trees are in that mode), -ENOMEM.

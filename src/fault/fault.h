@@ -42,7 +42,7 @@ enum fault_flags {
 	FAULT_WRITE = 2, /* by a store */
 	FAULT_ALONE = 8, /* no other fault waits for this thread: it may read */
 	FAULT_WP = 4, /* by a store to a page that is there, write-protected */
-	FAULT_SELF = 8, /* on the thread that faults (signal mode): no descriptors, no waiting */
+	FAULT_SELF = 16, /* on the thread that faults (signal mode): no descriptors, no waiting */
 };
 
 #define FAULT_IO_MAX 64u
