@@ -24,7 +24,7 @@
 
 #define SHARE_ONE 1024u
 #define SHARE_MIN (SHARE_ONE / 4)
-#define SHARE_MAX (SHARE_ONE / 4 * 3)
+#define SHARE_MAX (SHARE_ONE / 8 * 7)
 #define SHARE_START SHARE_MAX
 #define SHARE_STEP (SHARE_ONE / 64)
 /* Reads of the store that one more page in the pool saves, see above. */
