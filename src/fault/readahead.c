@@ -76,8 +76,9 @@ static bool run_add(struct fault_ctx *c, struct run *run, struct pte *pte, struc
 		pte_unlock(pte);
 		return false;
 	}
-	if (slot.v && workingset_refault(f->lru, c->objcg, slot_at(f->swap, slot)->shadow))
-		flags = PG_ACTIVE | PG_WORKINGSET;
+	if (slot.v)
+		flags = workingset_refault(f->lru, c->objcg, slot_at(f->swap, slot)->shadow,
+					   addr >> PAGE_SHIFT);
 	atomic32_poke(&page_at(&f->mm->pages, page)->flags, flags);
 	run->pte[run->nr] = pte;
 	run->page[run->nr] = page;

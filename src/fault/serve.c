@@ -271,7 +271,7 @@ enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, str
 {
 	struct fault *f = c->f;
 	u32 shadow = slot_at(f->swap, slot)->shadow;
-	u32 flags = workingset_refault(f->lru, c->objcg, shadow) ? PG_ACTIVE | PG_WORKINGSET : 0;
+	u32 flags = workingset_refault(f->lru, c->objcg, shadow, c->addr >> PAGE_SHIFT);
 	int err = fault_map_new(c, src, flags);
 
 	if (err == -ENOMEM || err == -EAGAIN) {

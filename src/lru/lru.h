@@ -5,6 +5,7 @@
  * One lruvec per memcg, in one or more slices: the same lists with a lock of their
  * own each, for a group that many threads work in (bench/lru).  A page belongs to a
  * slice by its number for as long as it lives.  Lists:
+ *   STREAM       mapped, brought in by a scan longer than memory: these go first
  *   INACTIVE     mapped, next to be unmapped
  *   ACTIVE       mapped, proven by a refault or a soft fault
  *   LAUNDRY      unmapped into a frame, has a slot: a touch is a soft fault
@@ -24,7 +25,7 @@
 #include "memcg/memcg.h"
 #include "page/mm.h"
 
-enum lru_list { LRU_INACTIVE, LRU_ACTIVE, LRU_LAUNDRY, LRU_UNEVICTABLE, NR_LRU_LISTS };
+enum lru_list { LRU_INACTIVE, LRU_ACTIVE, LRU_LAUNDRY, LRU_UNEVICTABLE, LRU_STREAM, NR_LRU_LISTS };
 
 #define LRU_SLICES_MAX 4u
 /* Pages in a row of one slice: those of a batch, so that they leave in one run. */
@@ -53,6 +54,20 @@ struct lruvec {
 	u64 seen_zswpin, seen_pswpin; /* at the last look */
 };
 
+/* A scan, by the pages it faults on.  Guesses, without a lock. */
+struct lru_stream {
+	struct atomic64 start, next; /* pages of the address space */
+	struct atomic32 nr; /* of its pages that were told apart */
+};
+
+/* Where there was one that was longer than memory. */
+struct lru_range {
+	struct atomic64 start, end;
+};
+
+#define LRU_STREAMS 8u
+#define LRU_RANGES 4u
+
 struct lru {
 	struct mm *mm; /* (C) */
 	struct memcg_tree *tree; /* (C) */
@@ -60,6 +75,9 @@ struct lru {
 	struct lru_slice *more; /* (C) LRU_SLICES_MAX - 1 a memcg id; sparse */
 	u32 nr_vecs; /* (C) */
 	u32 nr_slices, slice_shift; /* (C) see lru_set_slices() */
+	struct lru_stream stream[LRU_STREAMS];
+	struct lru_range range[LRU_RANGES];
+	struct atomic32 next_stream, next_range; /* to be replaced */
 };
 
 int QUIRE_MUST_CHECK lru_init(struct lru *lru, struct mm *mm, struct memcg_tree *tree);
@@ -113,6 +131,17 @@ bool QUIRE_MUST_CHECK lru_isolate(struct lru *lru, struct page_id id);
 u32 lru_isolate_tail(struct lru *lru, struct memcg_id id, enum lru_list list, u32 nr,
 		     struct page_id *ret_pages);
 
+/* The same from the list whose turn it is: STREAM, but for what was read ahead, or
+ * INACTIVE. */
+u32 lru_isolate_cold(struct lru *lru, struct memcg_id id, u32 nr, struct page_id *ret_pages);
+
+/*
+ * A page of the group comes back in at address vpn: is it part of a scan that is longer
+ * than what the group has in memory, and should it leave again before all others?  It
+ * says no for some of them: what is in memory may be of less use than these.
+ */
+bool lru_in_stream(struct lru *lru, struct memcg_id id, u64 vpn);
+
 /* Balance: move up to nr pages from the active tail to the inactive head when
  * inactive is low (algorithms.md 4.5); pages looked at. */
 u32 lru_refill_inactive(struct lru *lru, struct memcg_id id, u32 nr);
@@ -132,8 +161,9 @@ u32 workingset_eviction(struct lru *lru, struct objcg_id o, bool workingset);
  * replace all that is in memory, compressed pages included.  Such a page belongs
  * into the pool, not on the device, when it leaves again. */
 bool workingset_fits_pool(const struct lru *lru, struct objcg_id o, u32 shadow);
-/* A page came back: should it start active?  Counts refaults. */
-bool workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow);
+/* A page came back to address vpn: the flags it starts with, PG_ACTIVE among them or
+ * PG_STREAM.  Counts refaults. */
+u32 workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow, u64 vpn);
 
 void lru_check(struct lru *lru);
 void lruvec_to_text(const struct lru *lru, struct memcg_id id, struct fmt *out);

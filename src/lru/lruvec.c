@@ -11,6 +11,9 @@
 
 #include "base/mutant.h"
 
+/* Windows of four scans. */
+#define STREAM_AHEAD 128u
+
 static size_t more_bytes(const struct lru *lru)
 {
 	return (size_t)lru->nr_vecs * (LRU_SLICES_MAX - 1) * sizeof(struct lru_slice);
@@ -65,7 +68,9 @@ enum lru_list lru_list_of(const struct page *page)
 		return LRU_LAUNDRY;
 	if (f & PG_UNEVICTABLE)
 		return LRU_UNEVICTABLE;
-	return f & PG_ACTIVE ? LRU_ACTIVE : LRU_INACTIVE;
+	if (f & PG_ACTIVE)
+		return LRU_ACTIVE;
+	return f & PG_STREAM ? LRU_STREAM : LRU_INACTIVE;
 }
 
 static u32 slice_nr(const struct lru *lru, struct page_id id)
@@ -126,10 +131,9 @@ void lru_unlock_all(struct lru *lru, struct memcg_id id)
 }
 
 static const enum memcg_stat list_stat[NR_LRU_LISTS] = {
-	[LRU_INACTIVE] = MEMCG_STAT_INACTIVE_ANON,
-	[LRU_ACTIVE] = MEMCG_STAT_ACTIVE_ANON,
-	[LRU_LAUNDRY] = MEMCG_STAT_FRAMES,
-	[LRU_UNEVICTABLE] = MEMCG_STAT_UNEVICTABLE,
+	[LRU_INACTIVE] = MEMCG_STAT_INACTIVE_ANON, [LRU_ACTIVE] = MEMCG_STAT_ACTIVE_ANON,
+	[LRU_LAUNDRY] = MEMCG_STAT_FRAMES,	   [LRU_UNEVICTABLE] = MEMCG_STAT_UNEVICTABLE,
+	[LRU_STREAM] = MEMCG_STAT_INACTIVE_ANON,
 };
 
 /* One page more or less on a list of the group. */
@@ -238,6 +242,16 @@ u32 lru_isolate_tail(struct lru *lru, struct memcg_id memcg, enum lru_list list,
 		got += isolate_slice_tail(lru, w, list, nr - got, ret_pages + got);
 	}
 	return got;
+}
+
+u32 lru_isolate_cold(struct lru *lru, struct memcg_id id, u32 nr, struct page_id *ret_pages)
+{
+	const struct lruvec *v = lruvec_of(lru, id);
+	u32 stream = lruvec_nr(v, LRU_STREAM), others = lruvec_nr(v, LRU_INACTIVE);
+	/* The last ones were read ahead, and have still to be looked at. */
+	u32 ahead = min_of(STREAM_AHEAD, others / 4);
+
+	return lru_isolate_tail(lru, id, stream > ahead ? LRU_STREAM : LRU_INACTIVE, nr, ret_pages);
 }
 
 /* Integer square root, for the inactive ratio. */
@@ -360,8 +374,8 @@ void lruvec_to_text(const struct lru *lru, struct memcg_id id, struct fmt *out)
 	const struct lruvec *v = lruvec_of(lru, id);
 
 	fmt_add(out,
-		"lruvec %u: inactive %u active %u laundry %u unevictable %u zlru %u age %llu\n",
+		"lruvec %u: inactive %u active %u laundry %u unevictable %u stream %u zlru %u age %llu\n",
 		id.v, lruvec_nr(v, LRU_INACTIVE), lruvec_nr(v, LRU_ACTIVE),
-		lruvec_nr(v, LRU_LAUNDRY), lruvec_nr(v, LRU_UNEVICTABLE), ilist_peek_nr(&v->zlru),
-		(unsigned long long)atomic64_peek(&v->age));
+		lruvec_nr(v, LRU_LAUNDRY), lruvec_nr(v, LRU_UNEVICTABLE), lruvec_nr(v, LRU_STREAM),
+		ilist_peek_nr(&v->zlru), (unsigned long long)atomic64_peek(&v->age));
 }

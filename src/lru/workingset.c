@@ -44,18 +44,21 @@ bool workingset_fits_pool(const struct lru *lru, struct objcg_id o, u32 shadow)
 	       lruvec_nr(v, LRU_ACTIVE) + lruvec_nr(v, LRU_INACTIVE) + ilist_peek_nr(&v->zlru);
 }
 
-bool workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow)
+u32 workingset_refault(struct lru *lru, struct objcg_id o, u32 shadow, u64 vpn)
 {
 	struct memcg_id id = objcg_memcg(lru->tree, o);
 	struct lruvec *v = lruvec_of(lru, id);
 	bool activate = workingset_age(v, shadow) <= lruvec_nr(v, LRU_ACTIVE);
 
 	memcg_stat_add(lru->tree, o, MEMCG_STAT_REFAULT, 1);
+	/* Longer than memory: activating them would only drive each other out. */
+	if (lru_in_stream(lru, id, vpn))
+		return PG_STREAM;
 	if (!activate)
-		return false;
+		return 0;
 	memcg_stat_add(lru->tree, o, MEMCG_STAT_REFAULT_ACTIVATE, 1);
 	if (shadow & SHADOW_WORKINGSET)
 		memcg_stat_add(lru->tree, o, MEMCG_STAT_RESTORE, 1);
 	advance_clock(lru, id);
-	return true;
+	return PG_ACTIVE | PG_WORKINGSET;
 }

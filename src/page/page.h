@@ -29,6 +29,7 @@ enum page_flags {
 	 * in with.  Set and cleared under the pte lock; never in a forked child, never
 	 * after mremap(2), where the kernel forgets the protection. */
 	PG_PROTECTED = 1u << 7,
+	PG_STREAM = 1u << 8, /* brought in by a long scan (lru/stream.c) */
 };
 
 struct page {

@@ -82,7 +82,7 @@ void unmap_to_laundry(struct reclaim *r, struct task *t, struct page_id id, stru
 
 	page->frame = frame;
 	page->slot = slot.v;
-	page_clear_flags(page, PG_PROTECTED);
+	page_clear_flags(page, PG_PROTECTED | PG_STREAM);
 	atomic32_fetch_or(&page->flags, PG_FRAME);
 	swap_cache_add(r->swap, slot, id);
 	stat_page(r, id, MEMCG_STAT_ANON, -1);

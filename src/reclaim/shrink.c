@@ -20,7 +20,8 @@
 
 static u32 resident(const struct lruvec *v)
 {
-	return lruvec_nr(v, LRU_INACTIVE) + lruvec_nr(v, LRU_ACTIVE) + lruvec_nr(v, LRU_LAUNDRY);
+	return lruvec_nr(v, LRU_STREAM) + lruvec_nr(v, LRU_INACTIVE) + lruvec_nr(v, LRU_ACTIVE) +
+	       lruvec_nr(v, LRU_LAUNDRY);
 }
 
 static u32 laundry_target(const struct lruvec *v, const struct scan_control *sc)

@@ -187,7 +187,7 @@ u32 reclaim_unmap_pages(struct reclaim *r, struct task *t, struct page_id *pages
 u32 reclaim_unmap(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr, u32 *freed)
 {
 	struct page_id pages[SWAP_CLUSTER_MAX];
-	u32 got = lru_isolate_tail(r->lru, id, LRU_INACTIVE, min_of(nr, SWAP_CLUSTER_MAX), pages);
+	u32 got = lru_isolate_cold(r->lru, id, min_of(nr, SWAP_CLUSTER_MAX), pages);
 
 	return got ? reclaim_unmap_pages(r, t, pages, got, freed) : 0;
 }

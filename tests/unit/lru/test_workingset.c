@@ -36,7 +36,7 @@ TEST(distance_decides)
 		evict(7);
 		shadow = workingset_eviction(&r->e->lru, r->objcg, false);
 		evict(others);
-		active = workingset_refault(&r->e->lru, r->objcg, shadow);
+		active = workingset_refault(&r->e->lru, r->objcg, shadow, 0);
 		ASSERT_EQ(active, 1 + others <= 3);
 		ASSERT_EQ(rig_stat(r, MEMCG_STAT_REFAULT), 1u);
 		ASSERT_EQ(rig_stat(r, MEMCG_STAT_REFAULT_ACTIVATE), active);
@@ -53,7 +53,7 @@ TEST(restore_is_of_pages_that_were_active)
 	r = rig_create(0, true);
 	set_lengths(3, 0);
 	shadow = workingset_eviction(&r->e->lru, r->objcg, true);
-	ASSERT_TRUE(workingset_refault(&r->e->lru, r->objcg, shadow));
+	ASSERT_TRUE(workingset_refault(&r->e->lru, r->objcg, shadow, 0));
 	ASSERT_EQ(rig_stat(r, MEMCG_STAT_RESTORE), 1u);
 	set_lengths(0, 0);
 	rig_destroy(r);
@@ -72,7 +72,7 @@ TEST(clock_goes_up_the_tree)
 	ASSERT_EQ(age(MEMCG_ROOT), 4u);
 	ASSERT_EQ(age(r->d), 0u);
 	shadow = workingset_eviction(&r->e->lru, r->objcg, false);
-	ASSERT_TRUE(workingset_refault(&r->e->lru, r->objcg, shadow));
+	ASSERT_TRUE(workingset_refault(&r->e->lru, r->objcg, shadow, 0));
 	ASSERT_EQ(age(r->p), 6u);
 	set_lengths(0, 0);
 	rig_destroy(r);
@@ -88,9 +88,9 @@ TEST(clock_wraps)
 	atomic64_poke(&lruvec_of(&r->e->lru, r->c)->age, (1ull << 31) - 1);
 	shadow = workingset_eviction(&r->e->lru, r->objcg, false);
 	evict(1);
-	ASSERT_TRUE(workingset_refault(&r->e->lru, r->objcg, shadow));
+	ASSERT_TRUE(workingset_refault(&r->e->lru, r->objcg, shadow, 0));
 	evict(2);
-	ASSERT_FALSE(workingset_refault(&r->e->lru, r->objcg, shadow));
+	ASSERT_FALSE(workingset_refault(&r->e->lru, r->objcg, shadow, 0));
 	set_lengths(0, 0);
 	rig_destroy(r);
 }
