@@ -61,6 +61,9 @@
 	X(read_not_tried_again) /* a read that met the cleaner counts as lost bytes */             \
 	X(victim_not_verified) /* writeback believes what it saw on the list */                    \
 	X(victim_listed_again) /* it takes an entry that was freed, reused, listed */              \
+	X(kept_while_claimed) /* a fault keeps the copy that a writeback has claimed */            \
+	X(kept_copy_claimed) /* writeback takes the copy of a page that is in memory */            \
+	X(kept_copy_not_listed) /* such a page leaves, and its copy is on no list */               \
 	X(unclaim_ignores_note) /* a failed write lists a slot that was dropped */                 \
 	X(writeback_ignores_note) /* a finished write keeps a slot that was dropped */             \
 	X(moved_not_verified) /* the cleaner's news go to a slot with other bytes */               \

@@ -41,6 +41,8 @@ static inline u32 fault_wake_flags(struct fault *f)
 int QUIRE_MUST_CHECK fault_map_new(struct fault_ctx *c, const void *src, u32 page_flags);
 /* Mapped: listed, counted, visible; unlocks the pte. */
 void fault_publish(struct fault_ctx *c, struct pte *pte, struct page_id id);
+/* Its page is mapped: the slot ends, or is kept as a clean copy.  shadow: what was there. */
+void fault_end_slot(struct fault_ctx *c, struct slot_id slot, u32 shadow, struct page_id id);
 /* Map a page of a slot from bytes at src; the slot ends.  Unlocks the pte. */
 enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
 				       const void *src);

@@ -120,7 +120,7 @@ static bool run_map(struct fault_ctx *c, struct run *run, const void *src)
 	run_drop(c, run, (u32)done);
 	for (u32 i = 0; i < (u32)done; i++) {
 		if (run->slot[i].v)
-			slot_drop(f->swap, &c->t->slots, run->slot[i]);
+			fault_end_slot(c, run->slot[i], 0, run->page[i]);
 		fault_publish(c, run->pte[i], run->page[i]);
 		memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	}

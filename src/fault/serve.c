@@ -254,16 +254,23 @@ static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct s
 	return FAULT_DONE;
 }
 
-/* A copy in the store costs no memory, and saves the next write if the page stays as
- * it is.  Not for a page that the pool could have held, nor when slots are dear
- * (cgroup-v2: memory.swap.max). */
-static bool worth_keeping(const struct fault_ctx *c, u32 shadow)
+/*
+ * A copy in the store costs no memory, and saves the next write if the page stays as it
+ * is; not for a page that the pool could have held.  One in the pool is worth its memory
+ * for a page that will not stay.  Neither when slots are dear (cgroup-v2:
+ * memory.swap.max).
+ */
+void fault_end_slot(struct fault_ctx *c, struct slot_id slot, u32 shadow, struct page_id id)
 {
 	struct fault *f = c->f;
+	u32 flags = atomic32_peek(&page_at(&f->mm->pages, id)->flags);
+	bool keep = flags & PG_STREAM ||
+		    (c->keep_copy && (!workingset_fits_pool(f->lru, c->objcg, shadow) ||
+				      !zswap_takes(f->zswap, c->objcg)));
 
-	return (!workingset_fits_pool(f->lru, c->objcg, shadow) ||
-		!zswap_takes(f->zswap, c->objcg)) &&
-	       !memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg));
+	if (!keep || memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg)) ||
+	    !swap_cache_keep(f->swap, slot, id))
+		slot_drop(f->swap, &c->t->slots, slot);
 }
 
 enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, struct slot_id slot,
@@ -282,10 +289,7 @@ enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, str
 	 * the range is zapped. */
 	if (err)
 		return nothing_to_do(c, pte);
-	if (c->keep_copy && worth_keeping(c, shadow))
-		swap_cache_keep(f->swap, slot, c->new_page);
-	else
-		slot_drop(f->swap, &c->t->slots, slot);
+	fault_end_slot(c, slot, shadow, c->new_page);
 	fault_publish(c, pte, c->new_page);
 	c->charged = false;
 	return FAULT_DONE;

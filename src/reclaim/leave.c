@@ -99,6 +99,8 @@ void unmap_to_copy(struct reclaim *r, struct page_id id, struct pte *pte, struct
 
 	page->slot = 0;
 	swap_cache_reuse_copy(r->swap, slot, workingset_eviction(r->lru, o, workingset));
+	if (!MUTANT(kept_copy_not_listed))
+		zswap_relist(r->zswap, slot);
 	stat_page(r, id, MEMCG_STAT_ANON, -1);
 	stat_page(r, id, MEMCG_STAT_SWPOUT_CLEAN, 1);
 	page_free(&r->mm->pages, id);

@@ -100,8 +100,11 @@ static bool has_cold_tail(struct reclaim *r, struct memcg_id id)
 	mutex_lock(&v->zlru_lock);
 	oldest = v->zlru.tail;
 	if (oldest) {
+		const struct slot *slot = slot_at(r->swap, (struct slot_id){ oldest });
+
 		nr = v->zlru.nr;
-		age = workingset_age(v, slot_at(r->swap, (struct slot_id){ oldest })->shadow);
+		if (!(slot_flags(slot) & SLOT_CACHED)) /* in memory, so not cold */
+			age = workingset_age(v, slot->shadow);
 	}
 	mutex_unlock(&v->zlru_lock);
 	return age / COLD_LIVES > nr;

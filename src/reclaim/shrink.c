@@ -89,15 +89,15 @@ static void shrink_lruvec(struct reclaim *r, struct task *t, struct scan_control
 		u32 unmapped = 0, freed = 0;
 
 		lru_refill_inactive(r->lru, id, SWAP_CLUSTER_MAX);
-		while (lruvec_nr(v, LRU_LAUNDRY) < laundry_target(v, sc) + want) {
+		while (freed < want && lruvec_nr(v, LRU_LAUNDRY) < laundry_target(v, sc) + want) {
 			u32 n = reclaim_unmap(r, t, id, SWAP_CLUSTER_MAX, &freed);
 
 			unmapped += n;
 			if (!n || unmapped >= 2 * SWAP_CLUSTER_MAX)
 				break;
 		}
-		if (sc->may_swap)
-			freed += reclaim_pageout(r, t, id, want);
+		if (sc->may_swap && freed < want)
+			freed += reclaim_pageout(r, t, id, want - freed);
 		count_scan(r, sc, id, want, freed);
 		scan -= want;
 		if (!freed && !unmapped)

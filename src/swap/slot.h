@@ -27,7 +27,7 @@
  *   DEAD   the last table reference is gone; whoever set BUSY or WB frees the
  *          slot when it is done (S0: the note, consumed by the lock holder)
  *   CACHED the page is mapped again and this copy is still true: clean copy;
- *          `shadow` holds the page id meanwhile
+ *          `shadow` holds the page id meanwhile; never together with WB
  */
 #ifndef QUIRE_SWAP_SLOT_H
 #define QUIRE_SWAP_SLOT_H
@@ -236,11 +236,11 @@ enum pageout_verdict swap_cache_end_pageout(struct swap *s, struct slot_cache *c
 void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id page, bool tail);
 
 /*
- * Clean copies.  After a swap-in from the store the object may stay: the slot is
- * CACHED, the page remembers it.  At the next unmap the content decides.  Both
- * under the pte lock.
+ * Clean copies.  After a swap-in the object may stay: the slot is CACHED, the page
+ * remembers it.  At the next unmap the content decides.  Both under the pte lock.
+ * False: no, it is of no use, or writeback is busy with it.
  */
-void swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page);
+bool QUIRE_MUST_CHECK swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page);
 /* The copy is no longer true: it goes, the slot stays, kind FREE (as new). */
 void swap_cache_forget_copy(struct swap *s, struct slot_id id);
 /* The copy is the page again (it was just taken into a frame). */

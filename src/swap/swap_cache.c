@@ -203,17 +203,24 @@ void swap_cache_putback(struct swap *s, struct slot_cache *cache, struct page_id
 	slot_unlock(s, slot_id);
 }
 
-void swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page)
+bool swap_cache_keep(struct swap *s, struct slot_id id, struct page_id page)
 {
 	struct slot *slot = slot_at(s, id);
+	bool ok;
 
 	slot_lock(s, id);
-	quire_assert(slot_kind(slot) == SLOT_STORE);
-	slot_set_flags(slot, SLOT_CACHED, 0);
-	slot->shadow = page.v;
+	ok = (slot_kind(slot) == SLOT_ZSWAP || slot_kind(slot) == SLOT_STORE) &&
+	     (!(slot_flags(slot) & SLOT_WB) || MUTANT(kept_while_claimed));
+	if (ok) {
+		slot_set_flags(slot, SLOT_CACHED, 0);
+		slot->shadow = page.v;
+	}
 	slot_unlock(s, id);
+	if (!ok)
+		return false;
 	page_at(&s->mm->pages, page)->slot = id.v;
 	memcg_stat_add(s->tree, (struct objcg_id){ slot->objcg }, MEMCG_STAT_SWAPCACHED, 1);
+	return true;
 }
 
 void swap_cache_forget_copy(struct swap *s, struct slot_id id)

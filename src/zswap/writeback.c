@@ -53,7 +53,8 @@ static bool off_the_list(struct zswap *z, const struct slot *slot)
 	return off;
 }
 
-/* Steps two and three: mark it and copy its bytes; false: it is gone. */
+/* Steps two and three: mark it and copy its bytes; false: it is gone, or the page is in
+ * memory again and listed when it leaves (zswap_relist()). */
 static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 {
 	struct slot *slot = slot_at(z->swap, v->id);
@@ -65,7 +66,8 @@ static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 	if (((slot_kind(slot) == SLOT_ZSWAP && slot_loc(slot) == where_loc(v->where)) ||
 	     MUTANT(victim_not_verified)) &&
 	    (MUTANT(victim_listed_again) || off_the_list(z, slot)) &&
-	    !(slot_flags(slot) & (SLOT_WB | SLOT_DEAD))) {
+	    !(slot_flags(slot) & (SLOT_WB | SLOT_DEAD)) &&
+	    (!(slot_flags(slot) & SLOT_CACHED) || MUTANT(kept_copy_claimed))) {
 		slot_set_flags(slot, SLOT_WB, 0);
 		v->where = where_of(slot);
 		v->objcg.v = slot->objcg;

@@ -234,6 +234,16 @@ void zswap_stored(struct zswap *z, struct slot_id id, struct objcg_id o,
 	slot_unlock(z->swap, id);
 }
 
+void zswap_relist(struct zswap *z, struct slot_id id)
+{
+	const struct slot *slot = slot_at(z->swap, id);
+	u64 where = where_of(slot);
+
+	zswap_stored(z, id, (struct objcg_id){ slot->objcg },
+		     &(struct pageout_result){ .kind = where_kind(where),
+					       .loc = where_loc(where) });
+}
+
 void zswap_undo(struct zswap *z, struct objcg_id o, const struct pageout_result *r)
 {
 	zswap_count_copy(z, o, r->kind, r->len, -1);

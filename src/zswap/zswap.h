@@ -63,6 +63,9 @@ void zswap_store(struct zswap *z, struct codec *codec, struct objcg_id o, const 
 void zswap_stored(struct zswap *z, struct slot_id id, struct objcg_id o,
 		  const struct pageout_result *r);
 void zswap_undo(struct zswap *z, struct objcg_id o, const struct pageout_result *r);
+/* The page of a clean copy left again, its pte still locked: onto the LRU, if a writeback
+ * took it off and found the page in memory. */
+void zswap_relist(struct zswap *z, struct slot_id id);
 
 /*
  * What the pool refused goes to the store, in one put: incompressible pages as

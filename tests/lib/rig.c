@@ -129,6 +129,17 @@ void rig_advise(struct rig *r, u16 flag)
 	quire_assert(!err);
 }
 
+void rig_stream(struct rig *r)
+{
+	struct lru *lru = &r->e->lru;
+	u64 vpn = fake_addr(0) >> PAGE_SHIFT;
+
+	atomic64_poke(&lru->range[0].end, 2 * vpn);
+	atomic64_poke(&lru->stream[0].start, 0);
+	atomic64_poke(&lru->stream[0].next, vpn);
+	atomic32_poke(&lru->stream[0].nr, 32); /* not of those that are to stay */
+}
+
 /* ---- contents ----------------------------------------------------------------- */
 
 void rig_content(u8 *page, enum rig_fill fill, u32 seed)

@@ -58,6 +58,9 @@ void rig_assign(struct rig *r, u32 first, u32 nr, struct objcg_id o);
 /* REGION_RANDOM (as it is made: neighbours stay where they are), REGION_SEQUENTIAL or 0. */
 void rig_advise(struct rig *r, u16 flag);
 
+/* From here on pages that come back are part of a scan longer than memory. */
+void rig_stream(struct rig *r);
+
 /* ---- what threads do; t: number of the task ------------------------------- */
 
 /* One fault, as a fault thread. */

@@ -9,6 +9,7 @@
 
 struct tally {
 	u32 present, frame, filled, zswap, stored, kept; /* pages; kept: clean copies */
+	u32 kept_zswap; /* clean copies in the pool: of zswap */
 	u32 listed; /* pages on lists, summed up from the lists */
 	u32 zlisted;
 };
@@ -43,8 +44,15 @@ static void check_present(struct rig *r, u32 nr, struct page_id id, struct tally
 	n->present++;
 	if (!page->slot)
 		return;
-	quire_assert(slot_kind(slot) == SLOT_STORE && slot->shadow == id.v);
-	quire_assert((slot_flags(slot) & ~SLOT_RAW) == SLOT_CACHED);
+	quire_assert((slot_flags(slot) & ~SLOT_RAW) == SLOT_CACHED && slot->shadow == id.v);
+	if (slot_kind(slot) == SLOT_ZSWAP) {
+		n->zswap++;
+		n->kept_zswap++;
+		/* Met by a writeback: listed when the page leaves. */
+		n->zlisted += slot->zlru.prev == ZLRU_OFF;
+		return;
+	}
+	quire_assert(slot_kind(slot) == SLOT_STORE);
 	quire_assert(fake_store_at(&r->store, slot_loc(slot)));
 	n->kept++;
 }
@@ -190,7 +198,7 @@ static void check_charges(struct rig *r, const struct tally *n)
 		     n->present + n->frame + s.zswap_pages + r->foreign_memory);
 	quire_assert(s.v[MEMCG_STAT_ANON] == n->present);
 	quire_assert(s.v[MEMCG_STAT_FRAMES] == n->frame);
-	quire_assert(s.v[MEMCG_STAT_SWAPCACHED] == n->frame + n->kept);
+	quire_assert(s.v[MEMCG_STAT_SWAPCACHED] == n->frame + n->kept + n->kept_zswap);
 	quire_assert(s.v[MEMCG_STAT_FILLED] == n->filled);
 	quire_assert(s.v[MEMCG_STAT_ZSWAPPED] == n->zswap);
 	quire_assert(s.v[MEMCG_STAT_STORED] == n->stored + n->kept);

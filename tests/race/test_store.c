@@ -118,6 +118,23 @@ static void with_copy(void)
 	quire_assert(page_at(&rig->e->mm.pages, id)->slot);
 }
 
+static void in_pool_of_scan(void)
+{
+	in_pool();
+	rig_stream(rig);
+}
+
+static void with_pool_copy(void)
+{
+	struct page_id id;
+
+	in_pool_of_scan();
+	rig_read(rig, 0, 0);
+	rig_drain(rig, 0);
+	id.v = pte_index(rig_pte(rig, 0));
+	quire_assert(page_at(&rig->e->mm.pages, id)->slot);
+}
+
 /* ---- pool and store -------------------------------------------------------------------- */
 
 RACE(J2_fault_and_writeback, .setup = in_pool, .body = { read_0, writeback }, .preemptions = 2,
@@ -162,6 +179,17 @@ RACE(J2_write_and_unmap_by_copy, .setup = with_copy, .body = { write_0, unmap },
 RACE(J2_zap_and_unmap_by_copy, .setup = with_copy, .body = { zap, unmap }, .preemptions = 3)
 RACE(J2_cleaner_and_unmap_by_copy, .setup = with_copy, .body = { clean, unmap }, .preemptions = 3)
 RACE(J2_read_and_unmap_by_copy, .setup = with_copy, .body = { read_0, unmap }, .preemptions = 3)
+
+/* The same in the pool: writeback and the copy of a page that is in memory. */
+RACE(J2_pool_copy_and_writeback, .setup = with_pool_copy, .body = { unmap, writeback },
+     .preemptions = 3, .mutants = { MUTANT_kept_copy_not_listed })
+RACE(J2_write_pool_copy_and_writeback, .setup = with_pool_copy,
+     .body = { write_0, unmap, writeback }, .preemptions = 2,
+     .mutants = { MUTANT_kept_copy_claimed })
+RACE(J2_keep_and_writeback, .setup = in_pool_of_scan, .body = { write_0, unmap, writeback },
+     .preemptions = 2, .mutants = { MUTANT_kept_while_claimed })
+RACE(J1_zap_pool_copy_and_writeback, .setup = with_pool_copy, .body = { zap, unmap, writeback },
+     .preemptions = 2)
 
 /* ---- readahead: a neighbour comes in unasked ----------------------------------------- */
 

@@ -100,3 +100,53 @@ TEST(two_scans_out_of_order)
 	ASSERT_GT(n, 2 * 5 * MEMORY / 2);
 	end();
 }
+
+/* They go before what is older, by the copy they came from; a writeback that met one
+ * finds it again. */
+TEST(leaves_first_by_its_copy)
+{
+	u64 compressed;
+
+	r = rig_create(0, true);
+	rig_make(r, 0, 2, RIG_TEXT, RIG_POOL);
+	rig_make(r, 10, 2, RIG_TEXT, RIG_MAPPED);
+	rig_stream(r);
+	rig_read(r, 0, 0);
+	rig_read(r, 0, 1);
+	ASSERT_EQ(lruvec_nr(lruvec_of(&r->e->lru, r->c), LRU_STREAM), 2u);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_INACTIVE_ANON), 4u);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_ZSWAPPED), 2u);
+	rig_check(r);
+	compressed = rig_stat(r, MEMCG_STAT_ZSWPOUT);
+	ASSERT_EQ(rig_writeback(r, 0, 1), 1);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_ZSWPWB_STALE), 1u);
+	rig_check(r);
+	ASSERT_EQ(rig_unmap(r, 0, 2), 2u);
+	ASSERT_EQ(rig_state(r, 0), RIG_POOL);
+	ASSERT_EQ(rig_state(r, 1), RIG_POOL);
+	ASSERT_EQ(rig_state(r, 10), RIG_MAPPED);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_ZSWPOUT), compressed);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_SWPOUT_CLEAN), 2u);
+	rig_check(r);
+	ASSERT_EQ(rig_writeback(r, 0, 2), 2);
+	ASSERT_EQ(rig_state(r, 0), RIG_STORE);
+	rig_check(r);
+	rig_destroy(r);
+}
+
+/* One that was written meanwhile leaves as any other. */
+TEST(copy_of_a_written_page_goes)
+{
+	r = rig_create(0, true);
+	rig_make(r, 0, 1, RIG_TEXT, RIG_POOL);
+	rig_stream(r);
+	rig_write(r, 0, 0, RIG_TEXT, 7);
+	ASSERT_EQ(rig_unmap(r, 0, 1), 1u);
+	ASSERT_EQ(rig_state(r, 0), RIG_FRAME);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_ZSWAPPED), 0u);
+	rig_check(r);
+	rig_read(r, 0, 0);
+	ASSERT_EQ(lruvec_nr(lruvec_of(&r->e->lru, r->c), LRU_ACTIVE), 1u);
+	rig_check(r);
+	rig_destroy(r);
+}
