@@ -94,11 +94,9 @@ TEST(throttled_by_high)
 {
 	begin();
 	ASSERT_OK(quire_write_u64(g, "memory.high", LIMIT / 2));
-	/* Each costs the more the further it is above. */
+	/* Each costs the more the further it is above: not more than there must be. */
 	for (size_t n = 0; n < 4 * PAGES && !key_of("memory.stat", "throttled_usec"); n++)
 		check_page(n * 31 % PAGES);
-	for (size_t p = 0; p < PAGES; p += 100)
-		check_page(p);
 	ASSERT_GT(key_of("memory.stat", "throttled_usec"), 0u);
 	ASSERT_OK(quire_write(g, "memory.high", "max"));
 	end();
