@@ -103,6 +103,11 @@ static bool take_over(struct assign *a, struct page *page)
 	struct objcg_id from = { page->objcg }, copy = slot_payer(a, page->slot);
 	struct slot_id slot = { page->slot };
 
+	/* One in the pool is charged by the byte as well: not worth moving. */
+	if (slot.v && slot_kind(slot_at(a->f->swap, slot)) == SLOT_ZSWAP) {
+		slot_drop(a->f->swap, &a->t->slots, slot);
+		page->slot = slot.v = copy.v = 0;
+	}
 	if (!charge_both(a, from, copy))
 		return false;
 	if (from.v != a->to.v)
