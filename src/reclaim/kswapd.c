@@ -298,8 +298,8 @@ static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
 
 /*
  * Space of dead objects comes back only when a whole segment is dead; random
- * frees leave every segment half empty.  Worth copying what lives when half of the
- * file is dead, or when the file is near its limit and some of it is.
+ * frees leave every segment half empty.  Worth copying what lives when a third of
+ * the file is dead, or when the file is near its limit and some of it is.
  */
 static bool store_is_sparse(const struct store *s)
 {
@@ -309,7 +309,7 @@ static bool store_is_sparse(const struct store *s)
 
 	if (dead < CLEAN_DEAD_MIN)
 		return false;
-	return dead > file / 2 || (s->max_bytes && file > s->max_bytes - s->max_bytes / 8);
+	return dead > file / 3 || (s->max_bytes && file > s->max_bytes - s->max_bytes / 8);
 }
 
 /* Step by step, for fork waits at the gate. */
