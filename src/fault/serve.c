@@ -264,9 +264,9 @@ void fault_end_slot(struct fault_ctx *c, struct slot_id slot, u32 shadow, struct
 {
 	struct fault *f = c->f;
 	u32 flags = atomic32_peek(&page_at(&f->mm->pages, id)->flags);
-	bool keep = flags & PG_STREAM ||
-		    (c->keep_copy && (!workingset_fits_pool(f->lru, c->objcg, shadow) ||
-				      !zswap_takes(f->zswap, c->objcg)));
+	bool keep = c->keep_copy ? !workingset_fits_pool(f->lru, c->objcg, shadow) ||
+					   !zswap_takes(f->zswap, c->objcg) :
+				   flags & PG_STREAM;
 
 	if (!keep || memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg)) ||
 	    !swap_cache_keep(f->swap, slot, id))
