@@ -142,8 +142,8 @@ static uint64_t nr_kept(enum state state)
 	switch (state) {
 	case ZSWAP:
 		return stat_of("zswapped") / PAGE;
-	case STORE:
-		return stat_of("stored") / PAGE;
+	case STORE: /* and nowhere else */
+		return stat_of("stored") / PAGE - nr_kept(CACHED);
 	case CACHED: /* with a slot, and not in a frame */
 		return (stat_of("swapcached") - stat_of("frames")) / PAGE;
 	default:
