@@ -20,8 +20,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define PAGE ((size_t)4096)
 #define NR 64u
@@ -50,27 +51,6 @@ static const char *const name[] = { "call",	    "ready",	   "child_first", "chil
 static char *data;
 static size_t nr_pages;
 static double figure[NR_FIGURES][MAX_ROUNDS];
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t nr)
-{
-	qsort(v, nr, sizeof(*v), by_value);
-	return v[nr / 2];
-}
 
 /* The first page, and the median of others; a page holds its number, or it ends. */
 static void touch(size_t page, int writes, double *first, double *next)

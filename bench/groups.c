@@ -24,9 +24,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "check.h"
+#include "measure.h"
 #include "settle.h"
 
 #define PAGE ((size_t)4096)
@@ -35,33 +36,6 @@
 #define SOME 500
 #define FITS (8 * MIB)
 #define TOUCHES 50000
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
-static void check(int error)
-{
-	if (error < 0)
-		errx(1, "%s", quire_why());
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-	qsort(v, n, sizeof(*v), compare);
-	return v[n / 2];
-}
 
 static size_t resident_bytes(void)
 {

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #define PAGE ((size_t)4096)
 #define MIB ((size_t)1 << 20)
 #define DATA (48 * MIB)
@@ -32,12 +34,6 @@ struct worker {
 };
 
 static atomic_bool stop;
-
-static void check(int error)
-{
-	if (error < 0)
-		errx(1, "%s", quire_why());
-}
 
 /* Half of each page compresses well; what is wrong ends the run. */
 static void *work(void *arg)

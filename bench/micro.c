@@ -17,6 +17,7 @@
 
 #include "api/api.h"
 #include "base/os.h"
+#include "check.h"
 #include "data.h"
 #include "lib/rig.h"
 #include "settle.h"
@@ -32,12 +33,6 @@ static struct quire_heap *heap;
 static void *block[BATCH];
 static struct slot_id slot[BATCH];
 static char text[64 * KIB];
-
-static void check(int error)
-{
-	if (error < 0)
-		errx(1, "%s", quire_why());
-}
 
 static void expect(bool ok, const char *what)
 {

@@ -11,8 +11,9 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "check.h"
+#include "measure.h"
 #include "settle.h"
 
 #define PAGE ((size_t)4096)
@@ -20,27 +21,6 @@
 #define SOME 1000
 
 static char *page[SOME];
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
-static void check(int error)
-{
-	if (error < 0)
-		errx(1, "%s", quire_why());
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 /* Pages of all regions, in no order. */
 static void choose(void **region, size_t nr, size_t bytes)
@@ -68,8 +48,7 @@ static double touch_all(unsigned long *wrong)
 		*(char **)page[i] = page[i];
 		took[i] = now_us() - since;
 	}
-	qsort(took, SOME, sizeof(*took), compare);
-	return took[SOME / 2];
+	return median(took, SOME);
 }
 
 int main(int argc, char **argv)

@@ -9,11 +9,11 @@
 #ifndef QUIRE_BENCH_SETTLE_H
 #define QUIRE_BENCH_SETTLE_H
 
-#include <err.h>
-#include <quire/quire.h>
 #include <sched.h>
 #include <stddef.h>
 #include <unistd.h>
+
+#include "check.h"
 
 #define SETTLE_PAGES 512
 
@@ -27,17 +27,14 @@ static inline void settle(struct quire *q)
 	CPU_SET(sched_getcpu(), &here);
 	if (sched_setaffinity(0, sizeof(here), &here))
 		err(1, "cannot stay on a processor");
-	if (quire_map(quire_root(q), SETTLE_PAGES * 4096, 0, &mem) < 0)
-		errx(1, "%s", quire_why());
+	check(quire_map(quire_root(q), SETTLE_PAGES * 4096, 0, &mem));
 	for (size_t i = 0; i < SETTLE_PAGES; i++) {
-		if (quire_advise(q, mem, SETTLE_PAGES * 4096, QUIRE_RANDOM) < 0)
-			errx(1, "%s", quire_why());
+		check(quire_advise(q, mem, SETTLE_PAGES * 4096, QUIRE_RANDOM));
 		((volatile char *)mem)[i * 4096] = 1;
 		if (i % 8 == 0)
 			usleep(5000);
 	}
-	if (quire_unmap(q, mem, SETTLE_PAGES * 4096) < 0)
-		errx(1, "%s", quire_why());
+	check(quire_unmap(q, mem, SETTLE_PAGES * 4096));
 }
 
 #endif

@@ -20,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
+
+#include "measure.h"
 
 #define MAX_COMMANDS 8
 
@@ -29,14 +30,6 @@ extern char **environ;
 static char **commands[MAX_COMMANDS], **envs[MAX_COMMANDS];
 static double *times[MAX_COMMANDS];
 static int nr_commands;
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
-}
 
 /* The environment without what `quire run` adds to it. */
 static char **plain_environ(void)
@@ -78,13 +71,6 @@ static double run(char **argv, char **env)
 		exit(1);
 	}
 	return now_us() - start;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
 }
 
 int main(int argc, char **argv)
