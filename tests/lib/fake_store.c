@@ -81,24 +81,31 @@ static int fake_get(struct store *s, struct store_get *get)
 	return err;
 }
 
+/* Its bytes if they are there; how the read ends.  Lock held. */
+static int read_locked(struct fake_store *f, struct store_get *get)
+{
+	const struct fake_object *o = fake_store_at(f, get->loc.v);
+	bool found = o && o->owner == get->owner && o->len == get->len;
+
+	if (found)
+		memcpy(get->buf, o->data, o->len);
+	return f->read_error ? f->read_error : found ? 0 : -EIO;
+}
+
 bool fake_store_complete(struct fake_store *f)
 {
 	struct store_get *get;
-	struct fake_object *o = NULL;
+	int res = 0;
 
 	mutex_lock(&f->lock);
 	get = f->pending;
 	if (get) {
 		f->pending = get->next;
-		o = fake_store_at(f, get->loc.v);
+		res = read_locked(f, get);
 	}
-	if (o && (o->owner != get->owner || o->len != get->len))
-		o = NULL;
-	if (o)
-		memcpy(get->buf, o->data, o->len);
 	mutex_unlock(&f->lock);
 	if (get)
-		get->done(get, f->read_error ? f->read_error : o ? 0 : -EIO);
+		get->done(get, res);
 	return get;
 }
 
@@ -113,17 +120,12 @@ static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr, 
 	(void)bytes;
 	nr = f->now_max ? min_of(nr, f->now_max) : nr;
 	for (; n < nr && gets[n]->loc.v == first + n; n++) {
-		struct store_get *get = gets[n];
-		struct fake_object *o;
+		int res;
 
 		mutex_lock(&f->lock);
-		o = fake_store_at(f, get->loc.v);
-		if (o && (o->owner != get->owner || o->len != get->len))
-			o = NULL;
-		if (o)
-			memcpy(get->buf, o->data, o->len);
+		res = read_locked(f, gets[n]);
 		mutex_unlock(&f->lock);
-		get->done(get, f->read_error ? f->read_error : o ? 0 : -EIO);
+		gets[n]->done(gets[n], res);
 	}
 	return (int)n;
 }
