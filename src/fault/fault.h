@@ -40,8 +40,8 @@ enum fault_result {
 enum fault_flags {
 	FAULT_FORCE = 1, /* charge by force: never FAULT_NO_MEMORY */
 	FAULT_WRITE = 2, /* by a store */
-	FAULT_ALONE = 8, /* no other fault waits for this thread: it may read */
 	FAULT_WP = 4, /* by a store to a page that is there, write-protected */
+	FAULT_ALONE = 8, /* no other fault waits for this thread: it may read */
 	FAULT_SELF = 16, /* on the thread that faults (signal mode): no descriptors, no waiting */
 };
 

@@ -76,7 +76,7 @@ int QUIRE_MUST_CHECK populate_make_room(struct fault *f, struct task *t, struct 
 
 /*
  * A read of the slot that the locked pte names; takes over pte and charge.  NULL: no
- * request is free; pte unlocked, the charge still the caller's.
+ * request is free; both are still the caller's.
  */
 struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr);
 /*

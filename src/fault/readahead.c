@@ -63,6 +63,13 @@ struct run {
 	struct slot_id slot[READAHEAD_MAX]; /* 0: was never touched */
 };
 
+/* A charged, locked neighbour stays as it is. */
+static void let_go(struct fault_ctx *c, struct pte *pte)
+{
+	memcg_uncharge(c->f->tree, &c->t->stock, c->objcg, 1);
+	pte_unlock(pte);
+}
+
 /* A charged, locked neighbour, next in the run.  False: no descriptor, it is let go. */
 static bool run_add(struct fault_ctx *c, struct run *run, struct pte *pte, struct slot_id slot)
 {
@@ -72,8 +79,7 @@ static bool run_add(struct fault_ctx *c, struct run *run, struct pte *pte, struc
 	u32 flags = 0;
 
 	if (!page.v) {
-		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
-		pte_unlock(pte);
+		let_go(c, pte);
 		return false;
 	}
 	if (slot.v)
@@ -91,8 +97,7 @@ static void run_drop(struct fault_ctx *c, struct run *run, u32 from)
 {
 	for (u32 i = from; i < run->nr; i++) {
 		page_free(&c->f->mm->pages, run->page[i]);
-		memcg_uncharge(c->f->tree, &c->t->stock, c->objcg, 1);
-		pte_unlock(run->pte[i]);
+		let_go(c, run->pte[i]);
 	}
 	run->nr = 0;
 }
@@ -236,8 +241,7 @@ static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte)
 
 	if (zswap_load(f->zswap, &c->t->codec, slot, buf + run->nr * PAGE_SIZE)) {
 		/* In the store since we looked, or damaged: its own fault settles it. */
-		memcg_uncharge(f->tree, &c->t->stock, c->objcg, 1);
-		pte_unlock(pte);
+		let_go(c, pte);
 		return false;
 	}
 	return run_add(c, run, pte, slot) && (run->nr < room || run_map(c, run, buf));
@@ -256,10 +260,8 @@ static bool add_read(struct fault_ctx *c, struct reads *reads, struct pte *pte, 
 
 	if (reads->nr < READAHEAD_MAX) /* what a buffer holds of pages as they are */
 		in = store_in_prepare(c, pte, addr);
-	else
-		pte_unlock(pte);
 	if (!in) {
-		memcg_uncharge(c->f->tree, &c->t->stock, c->objcg, 1);
+		let_go(c, pte);
 		return false;
 	}
 	reads->in[reads->nr++] = in;

@@ -349,8 +349,10 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	if (err == -EAGAIN) {
 		in = store_in_prepare(c, pte, c->addr);
 		c->kind = FAULT_STORE;
-		if (!in)
+		if (!in) {
+			pte_unlock(pte);
 			return FAULT_NO_MEMORY;
+		}
 		c->charged = false;
 		fault_readahead(c, in);
 		return FAULT_IO;

@@ -167,10 +167,8 @@ struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr
 	struct fault *f = c->f;
 	struct store_in *in = get_request(f);
 
-	if (!in) {
-		pte_unlock(pte);
+	if (!in)
 		return NULL;
-	}
 	in->f = f;
 	in->pte = pte;
 	in->slot.v = pte_index(pte);
