@@ -25,11 +25,6 @@
 #define NR_ENGINES 16u
 #define NR_STRAYS 64u
 
-#define BIT(sig) (1ull << ((sig)-1))
-/* What an instruction raises: as os_sigprocmask_async(). */
-#define SYNCHRONOUS                                                                                \
-	(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
-
 /* Of x86: the page is there, and it was a store. */
 #define ERROR_PRESENT 1u
 #define ERROR_WRITE 2u
@@ -89,7 +84,7 @@ static void pass_on(int sig, siginfo_t *si, void *context)
 	}
 	if (act.flags & SA_RESETHAND)
 		handlers.before = (struct os_sigaction){ 0 };
-	mask = (mask | act.mask) & ~BIT(SIGBUS);
+	mask = (mask | act.mask) & ~OS_SIGNAL_BIT(SIGBUS);
 	os_sigprocmask_set(&mask);
 	fn(sig, si, context);
 }
@@ -144,7 +139,7 @@ static int install(void)
 	struct os_sigaction act = {
 		.handler = (u64)on_sigbus,
 		.flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER,
-		.mask = ~SYNCHRONOUS,
+		.mask = ~OS_SIGNALS_RAISED,
 	};
 
 	return os_sigaction(SIGBUS, &act, &handlers.before);
@@ -183,7 +178,7 @@ int signal_add(struct engine *e)
 
 	os_sigprocmask_async(&mask);
 	os_sigprocmask_set(&mask);
-	if (mask & BIT(SIGBUS))
+	if (mask & OS_SIGNAL_BIT(SIGBUS))
 		return why(-EINVAL, "signal mode: SIGBUS is blocked in this thread");
 	lock();
 	err = add(e);

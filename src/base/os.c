@@ -253,13 +253,9 @@ int os_sigprocmask_all(u64 *ret_old)
 	return block_signals(~0ull, ret_old);
 }
 
-#define SIGNAL_BIT(sig) (1ull << ((sig)-1))
-
 int os_sigprocmask_async(u64 *ret_old)
 {
-	return block_signals(~(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) |
-			       SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGSYS)),
-			     ret_old);
+	return block_signals(~OS_SIGNALS_RAISED, ret_old);
 }
 
 int os_sigprocmask_set(const u64 *mask)

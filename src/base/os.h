@@ -98,6 +98,11 @@ u64 os_process_anon(int pid, u64 *ret_others);
 int os_process_maps(int pid, u64 dev, u64 ino);
 u64 os_statm_anon(const char *text, long len); /* the bytes by what /proc/PID/statm says */
 int os_sigprocmask_all(u64 *ret_old); /* block everything in this thread */
+/* A signal in the kernel's mask; with <signal.h>: those that an instruction raises. */
+#define OS_SIGNAL_BIT(sig) (1ull << ((sig)-1))
+#define OS_SIGNALS_RAISED                                                                          \
+	(OS_SIGNAL_BIT(SIGSEGV) | OS_SIGNAL_BIT(SIGBUS) | OS_SIGNAL_BIT(SIGILL) |                  \
+	 OS_SIGNAL_BIT(SIGFPE) | OS_SIGNAL_BIT(SIGTRAP) | OS_SIGNAL_BIT(SIGSYS))
 /* Block what may arrive at any moment, not what an instruction of this thread raises. */
 int os_sigprocmask_async(u64 *ret_old);
 int os_sigprocmask_set(const u64 *mask);
