@@ -396,7 +396,10 @@ void engine_to_text(struct engine *e, struct fmt *out)
 			(unsigned long long)stat_read(&e->fault.nr_no_stack),
 			(unsigned long long)stat_read(&p->signal.nr_lost_fd));
 	latency_to_text(e, out);
+	reclaim_to_text(&e->reclaim, out);
 	zswap_to_text(&e->zswap, out);
+	if (zswap_backing(&e->zswap))
+		store_to_text(zswap_backing(&e->zswap), out);
 	while ((id = memcg_next(e->tree, MEMCG_ROOT, id)).v)
 		lruvec_to_text(&e->lru, id, out);
 }

@@ -254,11 +254,18 @@ static enum fault_result map_back(struct fault_ctx *c, struct pte *pte, struct s
 	return FAULT_DONE;
 }
 
+static bool store_is_full(const struct fault *f)
+{
+	const struct store *s = zswap_backing(f->zswap);
+
+	return s && stat_read(&s->full);
+}
+
 /*
  * A copy in the store costs no memory, and saves the next write if the page stays as it
  * is; not for a page that the pool could have held.  One in the pool is worth its memory
  * for a page that will not stay.  Neither when slots are dear (cgroup-v2:
- * memory.swap.max).
+ * memory.swap.max), or the store is full: what it has is for pages that are out.
  */
 void fault_end_slot(struct fault_ctx *c, struct slot_id slot, u32 shadow, struct page_id id)
 {
@@ -268,7 +275,8 @@ void fault_end_slot(struct fault_ctx *c, struct slot_id slot, u32 shadow, struct
 					   !zswap_takes(f->zswap, c->objcg) :
 				   flags & PG_STREAM;
 
-	if (!keep || memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg)) ||
+	if (!keep || store_is_full(f) ||
+	    memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg)) ||
 	    !swap_cache_keep(f->swap, slot, id))
 		slot_drop(f->swap, &c->t->slots, slot);
 }

@@ -94,6 +94,66 @@ static bool worth_rescue(struct reclaim *r, struct memcg_id id)
 	       atomic32_fetch_add(&r->unevictable_scan, 1) % RESCUE_PERIOD == 0;
 }
 
+/*
+ * Space of dead objects comes back only when a whole segment is dead; random
+ * frees leave every segment half empty.  Worth copying what lives when a third of
+ * the file is dead, or when the file is near its limit and some of it is; a fifth, as
+ * far as segments are packed, when no other space is left.
+ */
+static bool store_is_sparse(const struct store *s)
+{
+	u64 file = stat_read(&s->bytes_file);
+	u64 live = stat_read(&s->bytes_live) - stat_read(&s->bytes_inherited);
+	u64 dead = file - min_of(file, live);
+
+	if (stat_read(&s->full))
+		return dead > file / 5;
+	if (dead < CLEAN_DEAD_MIN)
+		return false;
+	return dead > file / 3 || (s->max_bytes && file > s->max_bytes - s->max_bytes / 8);
+}
+
+/*
+ * One step, between two chances for fork at the gate.  By one thread at a time: two would
+ * share the segments that are kept for it, and each end with half of one.  Space gained,
+ * or another thread is at it?  bytes 0: only give free segments beyond a few to the disk.
+ */
+static bool clean_step(struct reclaim *r, struct store *s, u64 bytes)
+{
+	struct store_clean_ops ops;
+	bool gained = true;
+
+	zswap_clean_ops(r->zswap, &ops);
+	gate_enter(r->gate);
+	if (!atomic32_fetch_or(&r->cleaning, 1)) {
+		gained = s->ops->clean(s, bytes, &ops) > 0;
+		atomic32_store(&r->cleaning, 0);
+	}
+	gate_leave(r->gate);
+	return gained;
+}
+
+static void clean_store(struct reclaim *r)
+{
+	struct store *s = zswap_backing(r->zswap);
+	bool gained = true;
+
+	if (!s)
+		return;
+	for (u32 i = 0; i < CLEAN_STEPS && gained && store_is_sparse(s); i++)
+		gained = clean_step(r, s, CLEAN_STEP);
+	if (!gained || !store_is_sparse(s))
+		(void)clean_step(r, s, 0);
+}
+
+/* Where the store has no room, some is made before a group is out of memory for that. */
+static bool make_room_in_store(struct reclaim *r)
+{
+	struct store *s = zswap_backing(r->zswap);
+
+	return s && stat_read(&s->full) && store_is_sparse(s) && clean_step(r, s, CLEAN_STEP);
+}
+
 /* One effort for id; pages freed or moved on.  alone: nobody else makes room. */
 static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 goal, bool alone)
 {
@@ -122,6 +182,8 @@ static u64 one_round(struct reclaim *r, struct task *t, struct memcg_id id, u64 
 	memcg_drain_stock(r->tree, &t->stock);
 	gate_leave(r->gate);
 	stat_add(&r->nr_rounds, 1);
+	if (!sc.nr_reclaimed && !moved && alone)
+		moved += make_room_in_store(r);
 	return sc.nr_reclaimed + moved;
 }
 
@@ -293,44 +355,6 @@ static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
 		if (n <= 0)
 			return;
 		kswapd_wake(r); /* faults may wait for exactly this memory */
-	}
-}
-
-/*
- * Space of dead objects comes back only when a whole segment is dead; random
- * frees leave every segment half empty.  Worth copying what lives when a third of
- * the file is dead, or when the file is near its limit and some of it is.
- */
-static bool store_is_sparse(const struct store *s)
-{
-	u64 file = stat_read(&s->bytes_file);
-	u64 live = stat_read(&s->bytes_live) - stat_read(&s->bytes_inherited);
-	u64 dead = file - min_of(file, live);
-
-	if (dead < CLEAN_DEAD_MIN)
-		return false;
-	return dead > file / 3 || (s->max_bytes && file > s->max_bytes - s->max_bytes / 8);
-}
-
-/* Step by step, for fork waits at the gate. */
-static void clean_store(struct reclaim *r)
-{
-	struct store *s = zswap_backing(r->zswap);
-	struct store_clean_ops ops;
-	u64 gained = CLEAN_STEP;
-
-	if (!s)
-		return;
-	zswap_clean_ops(r->zswap, &ops);
-	for (u32 i = 0; i < CLEAN_STEPS && gained && store_is_sparse(s); i++) {
-		gate_enter(r->gate);
-		gained = s->ops->clean(s, CLEAN_STEP, &ops);
-		gate_leave(r->gate);
-	}
-	if (!gained || !store_is_sparse(s)) {
-		gate_enter(r->gate);
-		s->ops->clean(s, 0, &ops); /* free segments beyond a few: to the disk */
-		gate_leave(r->gate);
 	}
 }
 

@@ -58,6 +58,7 @@ struct reclaim {
 	struct event *wake; /* kswapd's doorbell, in this member's record: others ring it too */
 	struct event trim; /* the writeback thread's */
 	struct atomic32 stop;
+	struct atomic32 cleaning; /* a thread cleans the store; within the gate */
 	struct counter64 nr_wakes, nr_rounds, nr_no_progress;
 	struct counter64 nr_no_frames, nr_frames_lost, nr_no_slots, nr_store_refused;
 	struct atomic32 unevictable_scan; /* fruitless rounds with nobody waiting */
@@ -101,6 +102,8 @@ struct memcg_id reclaim_longest_pool(struct reclaim *r, struct memcg_id root);
 void pool_share_adapt(struct reclaim *r, struct memcg_id id);
 /* The pool of id has more than its share, or than zswap.max. */
 bool pool_is_over(struct reclaim *r, struct memcg_id id);
+
+void reclaim_to_text(const struct reclaim *r, struct fmt *out);
 
 void kswapd_wake(struct reclaim *r);
 /* The threads; t->thread.arg is the struct reclaim. */

@@ -142,3 +142,16 @@ u64 reclaim_memcg(struct reclaim *r, struct task *t, struct scan_control *sc)
 	PROBE_RECLAIM_END(sc->target.v, sc->nr_reclaimed, sc->nr_scanned);
 	return sc->nr_reclaimed;
 }
+
+void reclaim_to_text(const struct reclaim *r, struct fmt *out)
+{
+	fmt_add(out,
+		"reclaim: wakes %llu rounds %llu no_progress %llu no_frames %llu no_slots %llu "
+		"store_refused %llu\n",
+		(unsigned long long)stat_read(&r->nr_wakes),
+		(unsigned long long)stat_read(&r->nr_rounds),
+		(unsigned long long)stat_read(&r->nr_no_progress),
+		(unsigned long long)stat_read(&r->nr_no_frames),
+		(unsigned long long)stat_read(&r->nr_no_slots),
+		(unsigned long long)stat_read(&r->nr_store_refused));
+}

@@ -22,6 +22,7 @@
 #define CLEAN_MAX_SEGS 256u /* looked at in one call */
 #define CLEAN_TRIM_SEGS 64u
 #define CLEAN_BUCKETS (SEG_BUCKETS / 2) /* less than half live */
+#define CLEAN_BUCKETS_FULL (SEG_BUCKETS - 1) /* more writing for it, but no other space is left */
 
 struct clean {
 	struct log *lg;
@@ -44,10 +45,12 @@ static bool pass_over(const struct log *lg, const struct log_seg *g)
 /* The sparsest sealed segment that this pass did not try; pinned, off its list. */
 static u32 pick_seg(struct log *lg, struct log_file *f, u32 *ret_fill)
 {
-	u32 seg = 0;
+	u32 seg = 0, buckets;
 
 	mutex_lock(&lg->lock);
-	for (u32 b = 0; b < CLEAN_BUCKETS && !seg; b++) {
+	buckets = stat_read(&lg->s.full) && lg->free.nr <= SEG_RESERVE ? CLEAN_BUCKETS_FULL :
+									 CLEAN_BUCKETS;
+	for (u32 b = 0; b < buckets && !seg; b++) {
 		seg = lg->sealed[b].head;
 		while (seg && pass_over(lg, seg_at(f, seg)))
 			seg = seg_at(f, seg)->node.next;

@@ -199,8 +199,10 @@ static int grow_file_locked(struct log *lg, struct log_file *f)
 	u32 seg;
 	int err;
 
-	if (stat_read(&lg->s.bytes_file) + SEG_SIZE > lg->s.max_bytes)
+	if (stat_read(&lg->s.bytes_file) + SEG_SIZE > lg->s.max_bytes) {
+		stat_set(&lg->s.full, 1);
 		return -ENOSPC;
+	}
 	seg = take_hole_locked(lg, f);
 	if (!seg)
 		return -ENOSPC;
@@ -208,6 +210,7 @@ static int grow_file_locked(struct log *lg, struct log_file *f)
 	mutex_unlock(&lg->lock);
 	err = allocate_seg(f->fd, seg);
 	mutex_lock(&lg->lock);
+	stat_set(&lg->s.full, err == -ENOSPC);
 	if (err) {
 		stat_sub(&lg->s.bytes_file, SEG_SIZE);
 		seg_at(f, seg)->state = SEG_HOLE;

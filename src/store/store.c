@@ -14,6 +14,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/fmt.h"
 #include "base/os.h"
 
 #define TMPFS_MAGIC 0x01021994
@@ -60,4 +61,25 @@ int store_check_dir(const char *dir, bool allow_tmpfs, u64 *ret_free)
 void store_close(struct store *s)
 {
 	s->ops->close(s);
+}
+
+void store_to_text(const struct store *s, struct fmt *out)
+{
+	fmt_add(out,
+		"store: file %llu of %llu bytes%s, live %llu, inherited %llu, objects %llu\n"
+		"store: reads %llu bytes %llu errors %llu, writes %llu bytes %llu errors %llu, "
+		"no_space %llu cleaned %llu%s%s\n",
+		(unsigned long long)stat_read(&s->bytes_file), (unsigned long long)s->max_bytes,
+		stat_read(&s->full) ? ", full" : "", (unsigned long long)stat_read(&s->bytes_live),
+		(unsigned long long)stat_read(&s->bytes_inherited),
+		(unsigned long long)stat_read(&s->nr_objects),
+		(unsigned long long)stat_read(&s->nr_reads),
+		(unsigned long long)stat_read(&s->bytes_read),
+		(unsigned long long)stat_read(&s->nr_read_errors),
+		(unsigned long long)stat_read(&s->nr_writes),
+		(unsigned long long)stat_read(&s->bytes_written),
+		(unsigned long long)stat_read(&s->nr_write_errors),
+		(unsigned long long)stat_read(&s->nr_enospc),
+		(unsigned long long)stat_read(&s->nr_cleaned), s->direct ? ", direct" : "",
+		stat_read(&s->ring) ? ", io_uring" : "");
 }

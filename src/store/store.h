@@ -107,6 +107,7 @@ struct store {
 	struct counter64 bytes_read, bytes_written;
 	struct counter64 nr_read_errors, nr_write_errors, nr_enospc;
 	struct counter64 nr_cleaned; /* segments */
+	struct counter64 full; /* 1: the limit or the device refused to let it grow, last time */
 	u64 max_bytes; /* (C) after open */
 	bool direct; /* (C) O_DIRECT in force */
 	struct counter64 ring; /* 1: io_uring in force; known once a get has run */
@@ -124,6 +125,8 @@ int QUIRE_MUST_CHECK store_log_open(const struct store_config *cfg, struct meta 
 				    struct store **ret_store);
 /* Stop its threads and give everything back; tests and teardown. */
 void store_close(struct store *s);
+struct fmt;
+void store_to_text(const struct store *s, struct fmt *out);
 
 /*
  * Fork.  Segments live at the fork are read-only for both sides and reused by

@@ -376,6 +376,32 @@ static void full_store(struct store *s)
 	close_store(s);
 }
 
+/* One of three dies everywhere.  There is no other space, so dense segments are cleaned,
+ * but no more of them than are needed. */
+TEST(full_store_cleans_dense_segments)
+{
+	struct store *s = open_store((struct store_config){ .max_bytes = 6 * SEG_SIZE }, NULL);
+	u64 state = 11, nr_cleaned;
+	u32 nr;
+
+	memset(all, 0, sizeof(all));
+	nr = fill_up(s, &state);
+	ASSERT_EQ(stat_read(&s->full), 1ull);
+	for (u32 i = 0; i < nr; i += 3)
+		free_object(s, &all[i]);
+	ASSERT_GT(clean_objects(s, all, SEG_SIZE), 0u);
+	ASSERT_OK(put_random(s, nr, STORE_MAX_BATCH, &state));
+	expect_accounts(s);
+	expect_content(s);
+	while (clean_objects(s, all, SEG_SIZE))
+		;
+	nr_cleaned = stat_read(&s->nr_cleaned);
+	ASSERT_EQ(clean_objects(s, all, 16 * SEG_SIZE), 0u);
+	ASSERT_EQ(stat_read(&s->nr_cleaned), nr_cleaned);
+	free_objects(s, all, NR);
+	close_store(s);
+}
+
 TEST(limit_is_enospc)
 {
 	full_store(open_store((struct store_config){ .max_bytes = 5 * MIB }, NULL));
