@@ -15,6 +15,9 @@
 #include "base/mutant.h"
 #include "reclaim/unmap.h"
 
+/* Proven, or nothing that could be taken in a run. */
+#define NOT_ALONG (PG_ACTIVE | PG_UNEVICTABLE | PG_FRAME | PG_PROTECTED)
+
 /* One contiguous run, its ptes locked. */
 struct run {
 	u32 nr;
@@ -184,11 +187,69 @@ u32 reclaim_unmap_pages(struct reclaim *r, struct task *t, struct page_id *pages
 	return done;
 }
 
+/* Own the page at addr if it could leave as page did, and in one run with it. */
+static bool isolate_like(struct reclaim *r, const struct page *page, u64 addr, struct page_id *ret)
+{
+	struct pte *pte = page_table_find(&r->mm->ptes, addr);
+	const struct page *p;
+	bool ok = false;
+
+	if (!pte || pte_type(pte) != PTE_PRESENT || !pte_trylock(pte))
+		return false;
+	if (pte_type(pte) == PTE_PRESENT) {
+		ret->v = pte_index(pte);
+		p = page_of(r, *ret);
+		ok = p->objcg == page->objcg && !(atomic32_peek(&p->flags) & NOT_ALONG) &&
+		     lru_isolate(r->lru, *ret);
+	}
+	pte_unlock(pte);
+	return ok;
+}
+
+/* The pages next to it in one direction, behind the nr that are there, up to max. */
+static u32 add_run(struct reclaim *r, const struct page *page, u64 step, struct page_id *pages,
+		   u32 nr, u32 max)
+{
+	u64 addr = page_addr(page) + step;
+
+	while (nr < max && isolate_like(r, page, addr, &pages[nr])) {
+		addr += step;
+		nr++;
+	}
+	return nr;
+}
+
+/*
+ * A page that was written leaves by a call of its own, with a flush of all processors'
+ * TLBs; contiguous pages share it.  So neighbours go along that are not known to be in
+ * use.  They may be younger than others: for writes at random half of the flushes are
+ * worth more.  How many pages there are then, at most max.
+ */
+static u32 add_neighbours(struct reclaim *r, struct page_id *pages, u32 nr, u32 max)
+{
+	u32 all = nr;
+
+	for (u32 i = 0; i < nr && all < max; i++) {
+		const struct page *page = page_of(r, pages[i]);
+
+		if (atomic32_peek(&page->flags) & PG_PROTECTED)
+			continue;
+		all = add_run(r, page, PAGE_SIZE, pages, all, max);
+		all = add_run(r, page, -PAGE_SIZE, pages, all, max);
+	}
+	return all;
+}
+
 u32 reclaim_unmap(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr, u32 *freed)
 {
 	struct page_id pages[SWAP_CLUSTER_MAX];
-	u32 got = lru_isolate_cold(r->lru, id, min_of(nr, SWAP_CLUSTER_MAX), pages);
+	u32 got;
 
+	nr = min_of(nr, SWAP_CLUSTER_MAX);
+	got = lru_isolate_cold(r->lru, id, (nr + 1) / 2, pages);
+	got = add_neighbours(r, pages, got, nr);
+	if (got && got < nr)
+		got += lru_isolate_cold(r->lru, id, nr - got, pages + got);
 	return got ? reclaim_unmap_pages(r, t, pages, got, freed) : 0;
 }
 

@@ -52,6 +52,37 @@ static u64 low_events(struct memcg_id id)
 	return memcg_event_count(r->e->tree, id, MEMCG_LOW, true);
 }
 
+/* Pages that were written leave in runs: the coldest and its neighbours, but none that is
+ * known to be in use, and no more than asked for. */
+TEST(neighbours_go_along)
+{
+	struct page_id id;
+
+	r = rig_create(0, true);
+	give_pages(r->c, 20, 1);
+	give_pages(r->c, 10, 10);
+	give_pages(r->c, 21, 10);
+	id.v = pte_index(rig_pte(r, 17));
+	ASSERT_TRUE(lru_isolate(&r->e->lru, id));
+	atomic32_fetch_or(&page_at(&r->e->mm.pages, id)->flags, PG_ACTIVE);
+	ASSERT_TRUE(lru_putback(&r->e->lru, id, false));
+	ASSERT_EQ(rig_unmap(r, 0, 2), 2u);
+	ASSERT_EQ(rig_state(r, 20), RIG_FRAME);
+	ASSERT_EQ(rig_state(r, 21), RIG_FRAME);
+	rig_read(r, 0, 20);
+	rig_read(r, 0, 21);
+	rig_zap(r, 0, 20, 2);
+	rig_write(r, 0, 20, RIG_TEXT, 1);
+	/* The coldest half and what is beside it. */
+	ASSERT_EQ(rig_unmap(r, 0, 16), 16u);
+	for (u32 i = 10; i < 17; i++)
+		ASSERT_EQ(rig_state(r, i), RIG_FRAME);
+	ASSERT_EQ(rig_state(r, 17), RIG_MAPPED);
+	rig_drain(r, 0);
+	rig_check(r);
+	rig_destroy(r);
+}
+
 TEST(takes_what_it_is_told)
 {
 	struct scan_control sc;
