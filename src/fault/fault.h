@@ -55,11 +55,28 @@ enum fault_flags {
 
 static_assert(READAHEAD_MAX <= WRITEBACK_BATCH, "kswapd's buffer is its window too");
 
-/* A scan seen: where its next fault would be, and how far to read. */
+/* A scan seen: where its next fault would be, and how far to read.  (A) relaxed. */
 struct stream {
-	struct atomic64 next; /* (A) relaxed, as is the window */
+	struct atomic64 next;
+	struct atomic64 step; /* bytes, signed */
 	struct atomic32 window;
+	struct atomic32 first; /* nothing has continued it yet */
+	struct atomic32 used; /* continued since oldest_stream() looked */
 };
+
+/* What was seen of a queue's faults; a guess, wrong at worst (expect.c).  (A) relaxed. */
+struct expect {
+	struct stream stream[READAHEAD_STREAMS];
+	struct atomic32 turn;
+	struct atomic64 last, step; /* the last fault, and how far it was from the one before */
+	struct atomic32 window; /* of the last one */
+};
+
+/* How many pages follow a fault at a random place.  (A) relaxed. */
+struct habit {
+	struct atomic32 ahead, misses;
+};
+#define FAULT_HABITS 32u
 
 /* A fault that waits for memory, or a thread that waits to be woken. */
 struct waiting_fault {
@@ -134,9 +151,8 @@ struct fault {
 	struct store_in *io; /* FAULT_IO_MAX, (A) used */
 	struct atomic32 read_ns; /* what a read takes, a moving average */
 	struct atomic32 read_turn;
-	/* Of the fault thread of the queue, mostly: a guess, wrong at worst. */
-	struct stream stream[PAGER_MAX_QUEUES][READAHEAD_STREAMS];
-	struct atomic32 next_stream[PAGER_MAX_QUEUES];
+	struct expect expect[PAGER_MAX_QUEUES];
+	struct habit habit[FAULT_HABITS];
 
 	struct fault_stacks stacks;
 

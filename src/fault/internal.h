@@ -18,7 +18,10 @@ struct fault_ctx {
 	u32 pager_flags;
 	enum fault_kind kind;
 	u32 window; /* neighbours to bring along; not 0: nobody is woken before */
+	s64 step; /* from one to the next, bytes */
+	bool whole; /* all of them were there or came in */
 	struct stream *stream; /* the scan that this fault continues, or NULL */
+	bool fresh; /* a first touch */
 	bool charged; /* one page, not yet in a mapped page's name */
 	bool keep_copy; /* the bytes came from the store, where they may stay */
 	bool write; /* a store is what faulted */
@@ -48,11 +51,11 @@ enum fault_result fault_finish_swap_in(struct fault_ctx *c, struct pte *pte, str
 				       const void *src);
 /*
  * Reclaim is behind: take part in it, as the kernel's faults do, instead of
- * waiting for the end of its batch.  A few pages, into the pool only.  Not while a
+ * waiting for the end of its batch.  nr pages, into the pool only.  Not while a
  * fork closes the gates (it may hold reclaim's already and wait for this thread).
  * True when something came free.
  */
-bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over);
+bool fault_reclaim(struct fault *f, struct task *t, struct memcg_id over, u32 nr);
 
 /* ---- write protection (protect.c) ------------------------------------------ */
 
@@ -62,8 +65,16 @@ bool QUIRE_MUST_CHECK fault_wants_protection(const struct fault_ctx *c, u32 nr);
  * the page has left meanwhile and this is a fault like any other. */
 bool fault_unprotect(struct fault_ctx *c);
 
-/* How many neighbours are worth bringing: c->window.  Before the page is mapped. */
-void fault_expect(struct fault_ctx *c);
+/* ---- neighbours (expect.c, readahead.c) --------------------------------------- */
+
+/*
+ * How many neighbours are worth bringing, and which: c->window, c->step.  Before the
+ * page is mapped.  fresh: they were never touched, so only a scan is worth it.  Looks
+ * only: a fault that finds no memory comes again.
+ */
+void fault_expect(struct fault_ctx *c, bool fresh);
+/* The page is there, and its neighbours up to next, where the scan would fault. */
+void fault_foresee(struct fault_ctx *c, u64 next);
 /* Neighbours of a page that just came in; or is to be read: then that, too. */
 void fault_readahead(struct fault_ctx *c, struct store_in *first);
 /* Neighbours, never touched so far, of a page that just got its first touch. */

@@ -2,12 +2,10 @@
 /*
  * readahead.c - neighbours that left together come back together.
  *
- * A fault exactly behind the window of an earlier one continues a scan: the window
- * doubles.  Several scans are told apart (a garbage collector has many).  Advice
- * overrides.  Compressed neighbours are brought in at once; those in the store are
- * all submitted, so that their reads overlap.  Each page is charged before it is
- * visible and listed at once (I6).  Never waits: a busy pte, a full group or no
- * free request ends the window.
+ * Which are wanted is expect.c's guess.  Compressed neighbours are brought in at once;
+ * those in the store are all submitted, so that their reads overlap.  Each page is
+ * charged before it is visible and listed at once (I6).  Never waits: a busy pte, a
+ * full group or no free request ends the window.
  */
 
 #include "base/mutant.h"
@@ -15,42 +13,8 @@
 
 /* A scan that is worth reclaiming for, pages. */
 #define ROOM_WINDOW 8u
+#define ROOM_BATCH 32u
 #define ROOM_INACTIVE (8 * READAHEAD_MAX)
-
-/* Looks only: a fault that finds no memory comes again. */
-void fault_expect(struct fault_ctx *c)
-{
-	struct stream *s = c->f->stream[c->queue];
-	u32 window = 0;
-
-	c->stream = NULL;
-	for (u32 i = 0; i < READAHEAD_STREAMS && !c->stream; i++)
-		if (atomic64_peek(&s[i].next) == c->addr)
-			c->stream = &s[i];
-	if (c->stream)
-		window = min_of(max_of(2 * atomic32_peek(&c->stream->window), 2u), READAHEAD_MAX);
-	if (c->region.flags & REGION_SEQUENTIAL)
-		window = READAHEAD_MAX;
-	/* Nor where it is late for memory.high, or alone in a fork. */
-	c->window = c->region.flags & REGION_RANDOM || c->pager_flags ? 0 : window;
-}
-
-/* The next of the scan would fault at addr.  A fault that continued none begins one, in
- * place of the oldest. */
-static void remember(struct fault_ctx *c, u64 next)
-{
-	struct fault *f = c->f;
-	struct stream *s = c->stream;
-	u32 nr;
-
-	if (!s) {
-		nr = atomic32_peek(&f->next_stream[c->queue]);
-		atomic32_poke(&f->next_stream[c->queue], nr + 1);
-		s = &f->stream[c->queue][nr % READAHEAD_STREAMS];
-	}
-	atomic32_poke(&s->window, c->stream ? c->window : 0);
-	atomic64_poke(&s->next, next);
-}
 
 /* ---- pages on their way in --------------------------------------------------- */
 
@@ -196,7 +160,7 @@ void fault_zero_ahead(struct fault_ctx *c)
 	if (run.nr && met_guard(c, run.addr + run.nr * PAGE_SIZE))
 		run_drop(c, &run, 0);
 	(void)run_map(c, &run, NULL);
-	remember(c, run.addr);
+	fault_foresee(c, run.addr);
 	if (c->window)
 		wake(c, c->addr, run.addr);
 }
@@ -232,13 +196,20 @@ static u8 *run_buf(const struct fault_ctx *c)
 }
 
 /* One charged, locked neighbour, whose bytes are here; false: the window ends before it. */
-static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte)
+static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte, u64 addr)
 {
 	u8 *buf = run_buf(c);
 	u32 room = c->t->window ? READAHEAD_MAX : 1;
 	struct slot_id slot = { pte_index(pte) };
 	struct fault *f = c->f;
 
+	if (addr != run->addr + run->nr * PAGE_SIZE) {
+		if (!run_map(c, run, buf)) {
+			let_go(c, pte);
+			return false;
+		}
+		run->addr = addr;
+	}
 	if (zswap_load(f->zswap, &c->t->codec, slot, buf + run->nr * PAGE_SIZE)) {
 		/* In the store since we looked, or damaged: its own fault settles it. */
 		let_go(c, pte);
@@ -282,50 +253,100 @@ static void make_room(struct fault_ctx *c, u32 window)
 	/* In a small group what reclaim finds is the page that was just brought in. */
 	if (lruvec_nr(lruvec_of(c->f->lru, id), LRU_INACTIVE) < ROOM_INACTIVE)
 		return;
-	(void)fault_reclaim(c->f, c->t, id);
+	(void)fault_reclaim(c->f, c->t, id, ROOM_BATCH);
+}
+
+/* In memory already: the scan goes over it without a fault. */
+static bool is_there(const struct fault_ctx *c, u64 addr)
+{
+	struct pte *pte = page_table_find(&c->f->mm->ptes, addr);
+
+	return pte && pte_type(pte) == PTE_PRESENT;
+}
+
+/*
+ * It will be used with those that came in now, and should leave with them: else what is
+ * used together falls apart, page by page.
+ */
+static void rejuvenate(struct fault_ctx *c, u64 addr)
+{
+	struct pte *pte = page_table_find(&c->f->mm->ptes, addr);
+	struct pages *pages = &c->f->mm->pages;
+	struct page_id id;
+
+	if (!pte || !pte_trylock(pte))
+		return;
+	id.v = pte_index(pte);
+	if (pte_type(pte) == PTE_PRESENT &&
+	    !(atomic32_peek(&page_at(pages, id)->flags) & (PG_STREAM | PG_UNEVICTABLE)) &&
+	    lru_isolate(c->f->lru, id) && !lru_putback(c->f->lru, id, false))
+		page_free(pages, id);
+	pte_unlock(pte);
+}
+
+static bool in_region(const struct fault_ctx *c, u64 addr)
+{
+	return addr >= c->region.start && addr < c->region.end;
+}
+
+/* Neighbours, nearest first; returns where the scan would fault next. */
+static u64 bring_window(struct fault_ctx *c, struct reads *reads)
+{
+	u64 step = (u64)c->step, at = c->addr + step;
+	enum slot_kind kind = SLOT_FREE;
+	struct pte *pte;
+	struct run run; /* half a KiB: not all of it is set */
+
+	run.addr = c->addr;
+	run.nr = 0;
+	for (u32 n = 0; n < c->window && in_region(c, at); n++, at += step) {
+		if (is_there(c, at)) {
+			rejuvenate(c, at);
+			continue;
+		}
+		pte = lock_neighbour(c, at, &kind);
+		if (!pte)
+			break;
+		if (kind == SLOT_STORE ? !add_read(c, reads, pte, at) : !bring_in(c, &run, pte, at))
+			break;
+	}
+	/* Those before it came in. */
+	if (!run_map(c, &run, run_buf(c)))
+		at = run.addr;
+	c->whole = at == c->addr + (c->window + 1) * step;
+	for (u32 n = 0; n < c->window && in_region(c, at) && is_there(c, at); n++)
+		at += step;
+	return at;
 }
 
 void fault_readahead(struct fault_ctx *c, struct store_in *first)
 {
-	u64 next = c->addr + PAGE_SIZE;
-	u64 end = min_of(next + (u64)c->window * PAGE_SIZE, c->region.end);
-	enum slot_kind kind = SLOT_FREE;
 	struct reads reads;
-	bool more = true;
-	struct pte *pte;
-	struct run run;
+	u64 next, from, to;
 	u32 done;
 
-	run.addr = next;
-	run.nr = 0;
 	reads.in[0] = first;
 	reads.nr = first ? 1 : 0;
+	c->whole = true;
 	if (!c->window && !first) { /* most are */
-		remember(c, next);
+		fault_foresee(c, c->addr + PAGE_SIZE);
 		return;
 	}
 	/* Advice is no scan.  The page that came in may itself go to make room, and then
 	 * faults again: that fault continues nothing, so it ends there. */
-	if (c->stream)
+	if (!(c->region.flags & REGION_SEQUENTIAL) || c->stream)
 		make_room(c, c->window);
-	while (more && run.addr + run.nr * PAGE_SIZE < end) {
-		pte = lock_neighbour(c, run.addr + run.nr * PAGE_SIZE, &kind);
-		if (!pte)
-			break;
-		if (kind != SLOT_STORE) {
-			more = bring_in(c, &run, pte);
-			continue;
-		}
-		more = add_read(c, &reads, pte, run.addr + run.nr * PAGE_SIZE);
-		if (more)
-			next = run.addr + (run.nr + 1) * PAGE_SIZE;
-		more &= run_map(c, &run, run_buf(c));
-		run.addr = max_of(run.addr, next);
-	}
-	(void)run_map(c, &run, run_buf(c));
-	next = max_of(next, run.addr);
-	remember(c, next);
+	next = bring_window(c, &reads);
+	fault_foresee(c, next);
 	done = store_in_read(c->f, reads.in, reads.nr, c->may_read ? c->t->window : NULL);
-	if (c->window || done)
-		wake(c, first && !done ? c->addr + PAGE_SIZE : c->addr, next);
+	if (!c->window && !done)
+		return;
+	from = min_of(c->addr, next);
+	to = max_of(c->addr, next) + PAGE_SIZE;
+	if (first && !done) {
+		/* Not this one yet. */
+		from = c->step > 0 ? c->addr + PAGE_SIZE : from;
+		to = c->step > 0 ? to : c->addr;
+	}
+	wake(c, from, to);
 }

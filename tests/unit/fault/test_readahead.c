@@ -86,6 +86,74 @@ TEST(two_scans)
 	finish();
 }
 
+/* Three faults the same distance apart tell the fourth, forwards and backwards. */
+TEST(stride)
+{
+	setup(RIG_POOL);
+	ASSERT_EQ(brought_by(FIRST), 1u);
+	ASSERT_EQ(brought_by(FIRST + 5), 1u);
+	ASSERT_EQ(brought_by(FIRST + 10), 3u);
+	ASSERT_EQ(brought_by(FIRST + 15), 0u);
+	ASSERT_EQ(brought_by(FIRST + 25), 5u);
+	rig_read(r, 0, FIRST + 45);
+	ASSERT_EQ(brought_by(FIRST + NR - 1), 1u);
+	ASSERT_EQ(brought_by(FIRST + NR - 2), 1u);
+	ASSERT_EQ(brought_by(FIRST + NR - 3), 3u);
+	ASSERT_EQ(brought_by(FIRST + NR - 6), 5u);
+	finish();
+}
+
+/* What is in memory already is gone over, and the scan goes on behind it. */
+TEST(over_what_is_there)
+{
+	setup(RIG_POOL);
+	rig_advise(r, REGION_RANDOM);
+	rig_read(r, 0, FIRST + 2);
+	rig_read(r, 0, FIRST + 4);
+	rig_read(r, 0, FIRST + 5);
+	rig_advise(r, 0);
+	ASSERT_EQ(brought_by(FIRST), 1u);
+	ASSERT_EQ(brought_by(FIRST + 1), 2u);
+	ASSERT_EQ(brought_by(FIRST + 6), 5u);
+	finish();
+}
+
+#define RECORD 4u
+
+static u32 most_ahead(void)
+{
+	u32 most = 0;
+
+	for (u32 i = 0; i < FAULT_HABITS; i++)
+		most = max_of(most, atomic32_load(&r->e->fault.habit[i].ahead));
+	return most;
+}
+
+/* Four pages in a row at random places: so many come with the first, once that is known;
+ * and one again when no more are used. */
+TEST(records)
+{
+	/* Aligned, and none behind another that was read before. */
+	static const u32 at[] = { 2, 26, 14, 38, 54, 46, 22, 34 };
+
+	setup(RIG_POOL);
+	memset(r->e->fault.expect, 0, sizeof(r->e->fault.expect)); /* of filling it */
+	for (u32 k = 0; k < 3; k++)
+		for (u32 i = 0; i < RECORD; i++)
+			rig_read(r, 0, FIRST + at[k] + i);
+	ASSERT_EQ(most_ahead(), RECORD - 1);
+	for (u32 k = 3; k + 1 < ARRAY_SIZE(at); k++)
+		ASSERT_EQ(brought_by(FIRST + at[k]), RECORD);
+	ASSERT_EQ(brought_by(FIRST + at[ARRAY_SIZE(at) - 1] + 2), 2u); /* to its end */
+	for (u32 n = 0; n < 100; n++) {
+		rig_zap(r, 0, FIRST, 20);
+		rig_make(r, FIRST, 20, RIG_TEXT, RIG_POOL);
+		rig_read(r, 0, FIRST + 2);
+	}
+	ASSERT_EQ(most_ahead(), 0u);
+	finish();
+}
+
 TEST(advice)
 {
 	setup(RIG_POOL);
