@@ -124,7 +124,7 @@ static void store(u64 i, u64 n)
 	if (slot_alloc(&e->swap, &task->slots, objcg, &slot[i]))
 		die("no slot");
 	t = __rdtsc();
-	zswap_store(&e->zswap, &task->codec, objcg, content, 1, &r, &why);
+	zswap_store(&e->zswap, &task->codec, objcg, content, &r, &why);
 	t = __rdtsc() - t;
 	if (r.kind != SLOT_ZSWAP)
 		die("not kept");

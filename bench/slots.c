@@ -94,7 +94,7 @@ static void make(const u32 *index, u32 nr)
 		fill(pages + i * PAGE_SIZE);
 		if (slot_alloc(&e->swap, &task->slots, objcg, &id[i]))
 			die("no slot");
-		zswap_store(&e->zswap, &task->codec, objcg, content[i], 1, &r[i], &why[i]);
+		zswap_store(&e->zswap, &task->codec, objcg, content[i], &r[i], &why[i]);
 		slot[index[i]] = id[i];
 	}
 	if (kind == SLOT_STORE &&

@@ -65,6 +65,7 @@
 	X(kept_copy_claimed) /* writeback takes the copy of a page that is in memory */            \
 	X(kept_copy_not_listed) /* such a page leaves, and its copy is on no list */               \
 	X(unclaim_ignores_note) /* a failed write lists a slot that was dropped */                 \
+	X(repack_ignores_note) /* a repacked object stays in a slot that was dropped */            \
 	X(writeback_ignores_note) /* a finished write keeps a slot that was dropped */             \
 	X(moved_not_verified) /* the cleaner's news go to a slot with other bytes */               \
 	X(stored_not_verified) /* a slot is listed that was freed since it was filled */           \

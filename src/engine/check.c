@@ -30,7 +30,7 @@ static void check_slot(struct engine *e, struct slot_id id, struct page_id page,
 	u64 where = where_of(slot_at(&e->swap, id));
 
 	quire_assert(where_kind(where) != SLOT_FREE);
-	quire_assert(!(where_flags(where) & ~(SLOT_RAW | SLOT_CACHED)));
+	quire_assert(!(where_flags(where) & ~(SLOT_RAW | SLOT_DENSE | SLOT_CACHED)));
 	quire_assert(!(where_flags(where) & SLOT_CACHED) == !page.v);
 	n->slots++;
 }

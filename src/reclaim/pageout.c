@@ -149,12 +149,6 @@ static void free_pages(struct reclaim *r, const struct page_id *pages, u32 nr)
 		memcg_uncharge(r->tree, NULL, payer, owed);
 }
 
-static int acceleration(const struct reclaim *r)
-{
-	(void)r;
-	return 1;
-}
-
 u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 nr)
 {
 	struct page_id gone[SWAP_CLUSTER_MAX];
@@ -166,8 +160,7 @@ u32 reclaim_pageout(struct reclaim *r, struct task *t, struct memcg_id id, u32 n
 		struct page *page = page_at(&r->mm->pages, l.page[i]);
 
 		zswap_store(r->zswap, &t->codec, payer_of(r, l.slot[i], l.page[i]),
-			    frame_addr(&r->mm->frames, page->frame), acceleration(r), &l.result[i],
-			    &l.why[i]);
+			    frame_addr(&r->mm->frames, page->frame), &l.result[i], &l.why[i]);
 	}
 	store_refused(r, t, id, &l);
 	for (u32 i = 0; i < l.nr; i++) {

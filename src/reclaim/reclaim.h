@@ -58,6 +58,7 @@ struct reclaim {
 	struct event *wake; /* kswapd's doorbell, in this member's record: others ring it too */
 	struct event trim; /* the writeback thread's */
 	struct atomic32 stop;
+	u64 repacked_ns; /* (writeback) when it last looked for cold objects */
 	struct atomic32 cleaning; /* a thread cleans the store; within the gate */
 	struct counter64 nr_wakes, nr_rounds, nr_no_progress;
 	struct counter64 nr_no_frames, nr_frames_lost, nr_no_slots, nr_store_refused;

@@ -168,9 +168,10 @@ void slot_to_text(const struct swap *s, struct slot_id id, struct fmt *out)
 	const struct slot *slot = slot_at(s, id);
 	u32 f = slot_flags(slot), k = slot_kind(slot);
 
-	fmt_add(out, "slot %u: %s loc 0x%llx len %u objcg %u shadow %u%s%s%s%s%s", id.v,
+	fmt_add(out, "slot %u: %s loc 0x%llx len %u objcg %u shadow %u%s%s%s%s%s%s", id.v,
 		k < ARRAY_SIZE(kind) ? kind[k] : "?", (unsigned long long)slot_loc(slot),
 		slot_len(slot), slot->objcg, slot->shadow, f & SLOT_BUSY ? " busy" : "",
 		f & SLOT_STEAL ? " steal" : "", f & SLOT_WB ? " wb" : "",
-		f & SLOT_DEAD ? " dead" : "", f & SLOT_CACHED ? " cached" : "");
+		f & SLOT_DENSE ? " dense" : "", f & SLOT_DEAD ? " dead" : "",
+		f & SLOT_CACHED ? " cached" : "");
 }

@@ -16,6 +16,7 @@
  *   FREE -> FRAME          unmap: swap_cache_add()
  *   FRAME -> FREE          soft fault: swap_cache_end_take(); zap: slot_drop()
  *   FRAME -> FILLED|ZSWAP|STORE   pageout: swap_cache_end_pageout()
+ *   ZSWAP -> ZSWAP         a denser object: zswap_repack()
  *   ZSWAP -> STORE         writeback: zswap_writeback()
  *   STORE -> STORE         the cleaner moved it
  *   FILLED|ZSWAP|STORE -> FREE    swap-in, zap: slot_drop()
@@ -23,7 +24,7 @@
  * Flags say who else is busy with the slot; all under its cluster lock (S):
  *   BUSY   pageout owns the frame and reads it
  *   STEAL  a fault copies out of that frame; it holds the pte lock
- *   WB     writeback has copied the object and is writing it
+ *   WB     writeback has copied the object and is writing it, or repacking it
  *   DEAD   the last table reference is gone; whoever set BUSY or WB frees the
  *          slot when it is done (S0: the note, consumed by the lock holder)
  *   CACHED the page is mapped again and this copy is still true: clean copy;
@@ -49,6 +50,7 @@ enum slot_kind {
 #define SLOT_DEAD 0x08u
 #define SLOT_CACHED 0x10u
 #define SLOT_RAW 0x40u /* STORE: not compressed */
+#define SLOT_DENSE 0x20u /* ZSWAP: repacked, or found not to be worth it */
 
 /* kind, flags, length and place in one word: the top 24 bits stay 0 while the
  * slot is on the free list, whatever the list keeps in the low 32. */

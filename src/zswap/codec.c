@@ -18,23 +18,39 @@
 
 #include <errno.h>
 #include <lz4.h>
+#include <lz4hc.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 _Static_assert(sizeof(LZ4_stream_t) <= sizeof(((struct codec *)0)->state),
 	       "struct codec holds an LZ4 state");
+_Static_assert(sizeof(LZ4_streamHC_t) <= sizeof(((struct codec_dense *)0)->state),
+	       "struct codec_dense holds an LZ4HC state");
 _Static_assert(CODEC_MAX_LEN <= PAGE_SIZE, "a result fits codec.out");
 
+/* More loses 14 % of a page's time at 4 for the same size of heap-like data, and makes
+ * text 11 % larger. */
+#define ACCELERATION 1
+/* Heap-like data 2.10:1, text 3.40:1; 3 is 2.15 and 3.43 for a quarter more time. */
+#define DENSE_LEVEL 2
 #define PAGE_WORDS (PAGE_SIZE / sizeof(u64))
 
-u32 codec_compress(struct codec *c, const void *page, int acceleration)
+u32 codec_compress(struct codec *c, const void *page)
 {
 	int len;
 
 	/* The bound is the output size: LZ4 gives up early when it is passed. */
 	len = LZ4_compress_fast_extState(c->state, page, (char *)c->out, (int)PAGE_SIZE,
-					 (int)CODEC_MAX_LEN, acceleration);
+					 (int)CODEC_MAX_LEN, ACCELERATION);
+	return len > 0 ? (u32)len : 0;
+}
+
+u32 codec_compress_dense(struct codec_dense *c, const void *page)
+{
+	int len = LZ4_compress_HC_extStateHC(c->state, page, (char *)c->out, (int)PAGE_SIZE,
+					     (int)CODEC_MAX_LEN, DENSE_LEVEL);
+
 	return len > 0 ? (u32)len : 0;
 }
 

@@ -23,10 +23,18 @@ struct codec {
 };
 
 /*
- * LZ4 with the given acceleration (1 = best ratio).  Returns the length
- * (1..CODEC_MAX_LEN) of the result in c->out, or 0: incompressible.
+ * LZ4.  Returns the length (1..CODEC_MAX_LEN) of the result in c->out, or 0:
+ * incompressible.
  */
-u32 codec_compress(struct codec *c, const void *page, int acceleration);
+u32 codec_compress(struct codec *c, const void *page);
+/* Work memory of LZ4HC: its tables and an output buffer. */
+struct codec_dense {
+	u64 state[32776]; /* its state is of 262,208 bytes at most, asserted */
+	u8 out[PAGE_SIZE + 64];
+};
+
+/* The same by LZ4HC: what codec_decompress() reads as fast, smaller and slower to make. */
+u32 codec_compress_dense(struct codec_dense *c, const void *page);
 /* Exactly one page out; 0 or -EIO (damaged input). */
 int QUIRE_MUST_CHECK codec_decompress(const void *data, u32 len, void *page);
 /* XXH3-128 of the page: content equality and integrity. */

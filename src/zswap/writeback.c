@@ -17,14 +17,8 @@
 #include "base/probe.h"
 #include "zswap/internal.h"
 
-struct victim {
-	struct slot_id id;
-	u64 where; /* as seen on the LRU; then as verified */
-	struct objcg_id objcg;
-};
-
 /* Step one: coldest objects off the LRU of exactly this group. */
-static u32 isolate_victims(struct zswap *z, struct memcg_id memcg, u32 nr, struct victim *v)
+static u32 isolate_victims(struct zswap *z, struct memcg_id memcg, u32 nr, struct zswap_victim *v)
 {
 	struct lruvec *vec = lruvec_of(z->lru, memcg);
 	u32 got = 0;
@@ -53,9 +47,8 @@ static bool off_the_list(struct zswap *z, const struct slot *slot)
 	return off;
 }
 
-/* Steps two and three: mark it and copy its bytes; false: it is gone, or the page is in
- * memory again and listed when it leaves (zswap_relist()). */
-static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
+/* Steps two and three. */
+bool zswap_claim(struct zswap *z, struct zswap_victim *v, u8 *buf)
 {
 	struct slot *slot = slot_at(z->swap, v->id);
 	bool ok = false;
@@ -79,14 +72,13 @@ static bool claim_victim(struct zswap *z, struct victim *v, u8 *buf)
 	return ok;
 }
 
-/* The write failed: back onto the LRU, unless it died. */
-static void unclaim_victim(struct zswap *z, struct victim *v)
+void zswap_unclaim(struct zswap *z, struct zswap_victim *v, u32 flags)
 {
 	struct slot *slot = slot_at(z->swap, v->id);
 	struct lruvec *vec;
 
 	slot_lock(z->swap, v->id);
-	slot_set_flags(slot, 0, SLOT_WB);
+	slot_set_flags(slot, flags, SLOT_WB);
 	if (slot_flags(slot) & SLOT_DEAD && !MUTANT(unclaim_ignores_note)) {
 		slot_set_flags(slot, 0, SLOT_DEAD);
 		slot_free_unlock(z->swap, NULL, v->id);
@@ -100,14 +92,14 @@ static void unclaim_victim(struct zswap *z, struct victim *v)
 
 /* The bytes are in the store: the pool's copy goes, the slot points there.  False: it
  * was dropped meanwhile. */
-static bool finish_victim(struct zswap *z, struct victim *v, struct store_loc loc)
+static bool finish_victim(struct zswap *z, struct zswap_victim *v, struct store_loc loc)
 {
 	struct slot *slot = slot_at(z->swap, v->id);
 	u32 len = where_len(v->where);
 	u32 flags;
 
 	slot_lock(z->swap, v->id);
-	flags = slot_flags(slot) & ~SLOT_WB;
+	flags = slot_flags(slot) & ~(SLOT_WB | SLOT_DENSE);
 	if (flags & SLOT_DEAD && !MUTANT(writeback_ignores_note)) {
 		slot_set_flags(slot, 0, SLOT_WB | SLOT_DEAD);
 		slot_free_unlock(z->swap, NULL, v->id);
@@ -140,7 +132,7 @@ static void count_ends(struct zswap *z, struct memcg_id memcg, u32 stale, u32 fa
 
 long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 {
-	struct victim victims[WRITEBACK_BATCH];
+	struct zswap_victim victims[WRITEBACK_BATCH];
 	struct store_put puts[WRITEBACK_BATCH];
 	u32 got, kept = 0, stale = 0;
 	int err = 0;
@@ -151,7 +143,7 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 	for (u32 i = 0; i < got; i++) {
 		u8 *to = buf + (size_t)kept * PAGE_SIZE;
 
-		if (!claim_victim(z, &victims[i], to)) {
+		if (!zswap_claim(z, &victims[i], to)) {
 			stale++;
 			continue;
 		}
@@ -165,7 +157,7 @@ long zswap_writeback(struct zswap *z, struct memcg_id memcg, u32 nr, u8 *buf)
 		err = zswap_backing(z)->ops->put(zswap_backing(z), puts, kept);
 	for (u32 i = 0; i < kept; i++) {
 		if (err)
-			unclaim_victim(z, &victims[i]);
+			zswap_unclaim(z, &victims[i], 0);
 		else
 			stale += !finish_victim(z, &victims[i], puts[i].ret_loc);
 	}
@@ -184,7 +176,7 @@ int zswap_store_out(struct zswap *z, struct codec *codec, u8 *buf, const void *c
 
 	quire_assert(nr <= WRITEBACK_BATCH);
 	for (u32 i = 0; i < nr; i++) {
-		u32 len = why[i] == ZSWAP_INCOMPRESSIBLE ? 0 : codec_compress(codec, content[i], 1);
+		u32 len = why[i] == ZSWAP_INCOMPRESSIBLE ? 0 : codec_compress(codec, content[i]);
 		u8 *to = buf + (size_t)i * PAGE_SIZE;
 
 		if (len)
@@ -256,4 +248,5 @@ void zswap_reparent_locked(struct zswap *z, struct memcg_id child, struct memcg_
 	mutex_assert_held(&c->zlru_lock);
 	mutex_assert_held(&p->zlru_lock);
 	ilist_splice_tail(&p->zlru, &c->zlru, zswap_zlru_in(z));
+	p->packed = c->packed = 0;
 }

@@ -27,6 +27,9 @@ void zswap_zlru_add(struct zswap *z, struct lruvec *v, struct slot_id id, bool t
 
 void zswap_zlru_del(struct zswap *z, struct lruvec *v, struct slot_id id)
 {
+	/* The one before it is what was packed last, or the end. */
+	if (v->packed == id.v)
+		v->packed = slot_at(z->swap, id)->zlru.next;
 	ilist_del(&v->zlru, zswap_zlru_in(z), id.v);
 	slot_at(z->swap, id)->zlru.prev = ZLRU_OFF;
 }
@@ -162,7 +165,7 @@ bool zswap_takes(struct zswap *z, struct objcg_id o)
 }
 
 static bool compress_into_pool(struct zswap *z, struct codec *codec, struct objcg_id o,
-			       const void *content, int acceleration, struct pageout_result *r,
+			       const void *content, struct pageout_result *r,
 			       enum zswap_refusal *ret_why)
 {
 	struct memcg_id over;
@@ -172,7 +175,7 @@ static bool compress_into_pool(struct zswap *z, struct codec *codec, struct objc
 		return reject(z, o, ZSWAP_OFF, ret_why);
 	if (!memcg_zswap_may(z->tree, o, &over))
 		return reject(z, o, ZSWAP_LIMIT, ret_why);
-	r->len = codec_compress(codec, content, acceleration);
+	r->len = codec_compress(codec, content);
 	if (!r->len)
 		return reject(z, o, ZSWAP_INCOMPRESSIBLE, ret_why);
 	if (zs_store(z->pool, codec->out, r->len, &handle))
@@ -184,7 +187,7 @@ static bool compress_into_pool(struct zswap *z, struct codec *codec, struct objc
 }
 
 void zswap_store(struct zswap *z, struct codec *codec, struct objcg_id o, const void *content,
-		 int acceleration, struct pageout_result *r, enum zswap_refusal *ret_why)
+		 struct pageout_result *r, enum zswap_refusal *ret_why)
 {
 	struct page_hash hash;
 	u64 word;
@@ -202,7 +205,7 @@ void zswap_store(struct zswap *z, struct codec *codec, struct objcg_id o, const 
 	hash = page_hash(content);
 	r->hash_lo = hash.lo;
 	r->hash_hi = hash.hi;
-	if (!compress_into_pool(z, codec, o, content, acceleration, r, ret_why))
+	if (!compress_into_pool(z, codec, o, content, r, ret_why))
 		return;
 	stat_add(&z->nr_stored, 1);
 	memcg_stat_add(z->tree, o, MEMCG_STAT_ZSWPOUT, 1);
@@ -346,7 +349,8 @@ void zswap_to_text(struct zswap *z, struct fmt *out)
 {
 	fmt_add(out,
 		"zswap: stored %llu filled %llu written_back %llu reject_compress %llu "
-		"reject_limit %llu reject_alloc %llu wb_error %llu mismatch %llu\n",
+		"reject_limit %llu reject_alloc %llu wb_error %llu mismatch %llu repacked %llu "
+		"saving %llu bytes\n",
 		(unsigned long long)stat_read(&z->nr_stored),
 		(unsigned long long)stat_read(&z->nr_filled),
 		(unsigned long long)stat_read(&z->nr_written_back),
@@ -354,7 +358,9 @@ void zswap_to_text(struct zswap *z, struct fmt *out)
 		(unsigned long long)stat_read(&z->nr_reject_limit),
 		(unsigned long long)stat_read(&z->nr_reject_alloc),
 		(unsigned long long)stat_read(&z->nr_wb_error),
-		(unsigned long long)stat_read(&z->nr_hash_mismatch));
+		(unsigned long long)stat_read(&z->nr_hash_mismatch),
+		(unsigned long long)stat_read(&z->nr_repacked),
+		(unsigned long long)stat_read(&z->bytes_repacked));
 	if (z->pool)
 		zspool_to_text(z->pool, out);
 }

@@ -34,6 +34,7 @@ struct zswap {
 	struct counter64 nr_stored, nr_filled, nr_reject_compress, nr_reject_limit;
 	struct counter64 nr_reject_alloc, nr_written_back, nr_wb_error;
 	struct counter64 nr_hash_mismatch;
+	struct counter64 nr_repacked, bytes_repacked; /* objects, and what that saved */
 };
 
 /* The store behind the pool, NULL while none is open. */
@@ -52,12 +53,12 @@ void zswap_exit(struct zswap *z);
 bool zswap_takes(struct zswap *z, struct objcg_id o);
 /*
  * Keep the page at `content` (a frame: nobody changes it) for objcg o.
- * acceleration: LZ4's, 1 = best.  r->kind is FILLED, ZSWAP, or FRAME: not kept;
+ * r->kind is FILLED, ZSWAP, or FRAME: not kept;
  * in that case the hash is valid and *ret_why says why.
  */
 enum zswap_refusal { ZSWAP_INCOMPRESSIBLE, ZSWAP_LIMIT, ZSWAP_NO_MEMORY, ZSWAP_OFF };
 void zswap_store(struct zswap *z, struct codec *codec, struct objcg_id o, const void *content,
-		 int acceleration, struct pageout_result *r, enum zswap_refusal *ret_why);
+		 struct pageout_result *r, enum zswap_refusal *ret_why);
 /* After the slot holds the result: onto the LRU (shrinkers meet only finished
  * entries), and counted.  Undo: the result was not used. */
 void zswap_stored(struct zswap *z, struct slot_id id, struct objcg_id o,
@@ -100,6 +101,12 @@ long zswap_writeback(struct zswap *z, struct memcg_id id, u32 nr, u8 *buf);
 void zswap_move_owner(struct zswap *z, struct slot_id id, struct objcg_id to);
 /* Live-ness of a stored object, for the store's cleaner. */
 void zswap_clean_ops(struct zswap *z, struct store_clean_ops *ret);
+/*
+ * Up to nr of the coldest objects of exactly this group, where they are cold, smaller
+ * than they were: objects tried.  Work memory comes from meta, for the time of the call.
+ * On a reclaim thread.
+ */
+u32 zswap_repack(struct zswap *z, struct meta *meta, struct memcg_id memcg, u32 nr);
 /* The zswap LRU of a removed group goes to its parent; both zlru locks held. */
 void zswap_reparent_locked(struct zswap *z, struct memcg_id child, struct memcg_id parent);
 

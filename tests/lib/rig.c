@@ -279,6 +279,21 @@ long rig_writeback(struct rig *r, u32 t, u32 nr)
 	return n;
 }
 
+void rig_make_cold(struct rig *r)
+{
+	atomic64_fetch_add(&lruvec_of(&r->e->lru, r->c)->age, 1000000);
+}
+
+u32 rig_repack(struct rig *r, u32 nr)
+{
+	u32 n;
+
+	gate_enter(&r->e->reclaim_gate);
+	n = zswap_repack(&r->e->zswap, &r->e->mm.meta, r->c, nr);
+	gate_leave(&r->e->reclaim_gate);
+	return n;
+}
+
 void rig_forget(struct rig *r, u32 page, u32 nr)
 {
 	u32 flags;

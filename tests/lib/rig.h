@@ -74,6 +74,9 @@ u8 *rig_hold(struct rig *r, u32 page, bool write);
 u32 rig_unmap(struct rig *r, u32 t, u32 nr);
 u32 rig_pageout(struct rig *r, u32 t, u32 nr);
 long rig_writeback(struct rig *r, u32 t, u32 nr);
+/* All that lies in the pool of /p/c is cold; then objects that were tried. */
+void rig_make_cold(struct rig *r);
+u32 rig_repack(struct rig *r, u32 nr);
 /* madvise(MADV_DONTNEED) as the request thread does it. */
 void rig_zap(struct rig *r, u32 t, u32 page, u32 nr);
 /* What the pages hold is of no account: the program has given them up. */

@@ -44,7 +44,8 @@ static void check_present(struct rig *r, u32 nr, struct page_id id, struct tally
 	n->present++;
 	if (!page->slot)
 		return;
-	quire_assert((slot_flags(slot) & ~SLOT_RAW) == SLOT_CACHED && slot->shadow == id.v);
+	quire_assert((slot_flags(slot) & ~(SLOT_RAW | SLOT_DENSE)) == SLOT_CACHED &&
+		     slot->shadow == id.v);
 	if (slot_kind(slot) == SLOT_ZSWAP) {
 		n->zswap++;
 		n->kept_zswap++;
@@ -78,7 +79,7 @@ static void check_slot(struct rig *r, u32 nr, struct slot_id id, struct tally *n
 	enum slot_kind kind = slot_kind(slot);
 	int err;
 
-	quire_assert(!(slot_flags(slot) & ~SLOT_RAW)); /* nobody is busy, no note */
+	quire_assert(!(slot_flags(slot) & ~(SLOT_RAW | SLOT_DENSE))); /* nobody is busy, no note */
 	quire_assert(!(fake_flags(&r->e->mm.pager, fake_addr(nr)) & FAKE_PRESENT));
 	if (kind == SLOT_FRAME) {
 		check_page(r, page, nr, true);

@@ -20,6 +20,12 @@ static inline void pageout(void *ctx)
 	rig_pageout(rig, 1, 2);
 }
 
+static inline void repack(void *ctx)
+{
+	(void)ctx;
+	(void)rig_repack(rig, 2);
+}
+
 static inline void writeback(void *ctx)
 {
 	(void)ctx;

@@ -161,6 +161,21 @@ RACE(J1_pageout_writeback_and_zap, .setup = one_in_frame_one_in_pool,
      .body = { pageout, writeback_too, zap }, .preemptions = 2,
      .mutants = { MUTANT_end_pageout_ignores_note, MUTANT_stored_not_verified })
 
+static void in_pool_cold(void)
+{
+	in_pool();
+	rig_make_cold(rig);
+}
+
+RACE(J2_fault_and_repack, .setup = in_pool_cold, .body = { read_0, repack }, .preemptions = 2,
+     .mutants = { MUTANT_load_without_lock })
+RACE(J1_zap_and_repack, .setup = in_pool_cold, .body = { zap, repack }, .preemptions = 2,
+     .mutants = { MUTANT_repack_ignores_note })
+RACE(J1_repack_and_reuse, .setup = in_pool_cold, .body = { zap_and_reuse, repack },
+     .preemptions = 2)
+RACE(J5_repack_and_writeback, .setup = in_pool_cold, .body = { repack, writeback },
+     .preemptions = 2)
+
 /* ---- store and its cleaner ----------------------------------------------------------------- */
 
 RACE(J2_read_and_cleaner, .setup = in_store, .body = { read_0, clean }, .preemptions = 2,

@@ -98,6 +98,33 @@ static void finish(void)
 	rig_destroy(r);
 }
 
+/* What is cold is made denser, once; it stays the coldest, and goes to the store first. */
+TEST(repacked)
+{
+	struct zswap *z;
+	u64 before, in_pool;
+
+	start();
+	z = &r->e->zswap;
+	in_pool = ilist_peek_nr(&lruvec_of(&r->e->lru, r->c)->zlru);
+	ASSERT_EQ(rig_repack(r, NR), 0u); /* it has just come */
+	rig_make_cold(r);
+	before = pool_of(r->c);
+	ASSERT_EQ(rig_repack(r, 5), 5u);
+	ASSERT_EQ(rig_repack(r, NR), in_pool - 5);
+	ASSERT_EQ(rig_repack(r, NR), 0u); /* nor again */
+	ASSERT_EQ(ilist_peek_nr(&lruvec_of(&r->e->lru, r->c)->zlru), in_pool);
+	ASSERT_GT(stat_read(&z->nr_repacked), 0ull);
+	ASSERT_EQ(pool_of(r->c), before - stat_read(&z->bytes_repacked));
+	rig_zap(r, 0, C, 1); /* the coldest, where the search begins */
+	rig_make(r, C, 1, RIG_TEXT, RIG_POOL);
+	ASSERT_EQ(rig_repack(r, NR), 0u);
+	ASSERT_EQ(rig_writeback(r, 0, 4), 4);
+	ASSERT_EQ(nr_stored(C), 4u);
+	ASSERT_EQ(rig_state(r, C), RIG_POOL); /* the youngest */
+	finish();
+}
+
 /* Its oldest go, those of nobody else. */
 TEST(limit_of_one_group)
 {
