@@ -269,6 +269,19 @@ static void read_0_and_complete(void *ctx)
 		;
 }
 
+/* The second page is in memory: the window goes over it, and makes it young. */
+static void scan_over_mapped(void)
+{
+	rig_make(rig, 0, 1, RIG_TEXT, RIG_POOL);
+	rig_make(rig, 1, 1, RIG_TEXT, RIG_MAPPED);
+	rig_advise(rig, REGION_SEQUENTIAL);
+}
+
+RACE(K2_readahead_over_and_unmap, .setup = scan_over_mapped, .body = { read_0, unmap },
+     .preemptions = 2)
+RACE(K2_readahead_over_and_zap, .setup = scan_over_mapped, .body = { read_0, zap_1 },
+     .preemptions = 2)
+
 RACE(I6_readahead_and_fault, .setup = scan_in_pool, .body = { read_0, read_1 }, .preemptions = 2)
 RACE(I6_readahead_and_zap, .setup = scan_in_pool, .body = { read_0, zap_1 }, .preemptions = 2)
 RACE(I6_readahead_and_writeback, .setup = scan_in_pool, .body = { read_0_and_complete, writeback },
