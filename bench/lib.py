@@ -322,7 +322,7 @@ class Kernel:
                 peak = int((self.group / "memory.max_usage_in_bytes").read_text())
                 return result.stdout, peak, pool
             if result.returncode != -signal.SIGKILL:
-                die(f"kernel cell failed: {result}")
+                die(f"kernel cell failed: {command[0]} ended with {result.returncode}")
             self.kills += 1
             largest = max(largest, pool)
         return None, limit, largest
