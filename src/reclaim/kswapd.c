@@ -95,20 +95,27 @@ static bool worth_rescue(struct reclaim *r, struct memcg_id id)
 	       atomic32_fetch_add(&r->unevictable_scan, 1) % RESCUE_PERIOD == 0;
 }
 
+/* Of our own file. */
+static u64 live_bytes(const struct store *s)
+{
+	return stat_read(&s->bytes_live) - stat_read(&s->bytes_inherited);
+}
+
 /*
  * Space of dead objects comes back only when a whole segment is dead; random
  * frees leave every segment half empty.  Worth copying what lives when a third of
  * the file is dead, or when the file is near its limit and some of it is; a fifth, as
  * far as segments are packed, when no other space is left.
  */
-static bool store_is_sparse(const struct store *s)
+static bool store_is_sparse(const struct reclaim *r, const struct store *s)
 {
 	u64 file = stat_read(&s->bytes_file);
-	u64 live = stat_read(&s->bytes_live) - stat_read(&s->bytes_inherited);
+	u64 live = live_bytes(s), vain = atomic64_load(&r->clean_vain);
 	u64 dead = file - min_of(file, live);
 
+	/* In vain, and since then no more than a segment was freed? */
 	if (stat_read(&s->full))
-		return dead > file / 5;
+		return dead > file / 5 && (!vain || live + MIB < vain);
 	if (dead < CLEAN_DEAD_MIN)
 		return false;
 	return dead > file / 3 || (s->max_bytes && file > s->max_bytes - s->max_bytes / 8);
@@ -128,6 +135,8 @@ static bool clean_step(struct reclaim *r, struct store *s, u64 bytes)
 	gate_enter(r->gate);
 	if (!atomic32_fetch_or(&r->cleaning, 1)) {
 		gained = s->ops->clean(s, bytes, &ops) > 0;
+		if (bytes)
+			atomic64_store(&r->clean_vain, gained ? 0 : live_bytes(s));
 		atomic32_store(&r->cleaning, 0);
 	}
 	gate_leave(r->gate);
@@ -141,9 +150,9 @@ static void clean_store(struct reclaim *r)
 
 	if (!s)
 		return;
-	for (u32 i = 0; i < CLEAN_STEPS && gained && store_is_sparse(s); i++)
+	for (u32 i = 0; i < CLEAN_STEPS && gained && store_is_sparse(r, s); i++)
 		gained = clean_step(r, s, CLEAN_STEP);
-	if (!gained || !store_is_sparse(s))
+	if (!gained || !store_is_sparse(r, s))
 		(void)clean_step(r, s, 0);
 }
 
@@ -152,7 +161,7 @@ static bool make_room_in_store(struct reclaim *r)
 {
 	struct store *s = zswap_backing(r->zswap);
 
-	return s && stat_read(&s->full) && store_is_sparse(s) && clean_step(r, s, CLEAN_STEP);
+	return s && stat_read(&s->full) && store_is_sparse(r, s) && clean_step(r, s, CLEAN_STEP);
 }
 
 /* One effort for id; pages freed or moved on.  alone: nobody else makes room. */

@@ -59,6 +59,7 @@ struct reclaim {
 	struct event trim; /* the writeback thread's */
 	struct atomic32 stop;
 	u64 repacked_ns; /* (writeback) when it last looked for cold objects */
+	struct atomic64 clean_vain; /* live bytes when cleaning gained nothing; 0: it did */
 	struct atomic32 cleaning; /* a thread cleans the store; within the gate */
 	struct counter64 nr_wakes, nr_rounds, nr_no_progress;
 	struct counter64 nr_no_frames, nr_frames_lost, nr_no_slots, nr_store_refused;

@@ -179,20 +179,36 @@ static s64 clean_seg(struct clean *c, struct log_file *f, u32 seg, u32 fill)
 	return (s64)(SEG_SIZE - c->nr_bytes_moved);
 }
 
+/* Room for writes without growth. */
+static u64 free_bytes(struct log *lg, const struct log_file *f)
+{
+	u64 blocks;
+
+	mutex_lock(&lg->lock);
+	blocks = lg->free.nr * SEG_BLOCKS;
+	if (lg->open_seg)
+		blocks += SEG_BLOCKS - seg_at(f, lg->open_seg)->fill;
+	mutex_unlock(&lg->lock);
+	return blocks * PAGE_SIZE;
+}
+
+/* What was gained is looked at, not summed up: objects of more than half a block take a
+ * whole one, so segments full of them look sparse and move for nothing. */
 static u64 clean_segs(struct clean *c, u64 bytes)
 {
 	struct log_file *f = &c->lg->file[c->lg->own];
-	u64 gained = 0;
+	u64 before = free_bytes(c->lg, f), after, moved = 0;
 
-	for (u32 i = 0; i < CLEAN_MAX_SEGS && gained < bytes; i++) {
+	for (u32 i = 0; i < CLEAN_MAX_SEGS && moved < bytes; i++) {
 		u32 fill, seg = pick_seg(c->lg, f, &fill);
 		s64 n = seg ? clean_seg(c, f, seg, fill) : -1;
 
 		if (n < 0)
 			break;
-		gained += (u64)n;
+		moved += (u64)n;
 	}
-	return gained;
+	after = free_bytes(c->lg, f);
+	return after - min_of(before, after);
 }
 
 u64 log_clean(struct store *s, u64 bytes, const struct store_clean_ops *up)

@@ -402,6 +402,29 @@ TEST(full_store_cleans_dense_segments)
 	close_store(s);
 }
 
+/* Objects that take a block each leave space in all of them, which moving them does not
+ * bring back. */
+TEST(full_store_without_gain)
+{
+	struct store *s = open_store((struct store_config){ .max_bytes = 6 * SEG_SIZE }, NULL);
+	u32 nr = 0;
+	int err = 0;
+
+	memset(all, 0, sizeof(all));
+	while (!err) {
+		for (u32 i = nr; i < nr + STORE_MAX_BATCH; i++)
+			all[i].len = PAGE_SIZE / 2 + 200;
+		err = put_objects(s, all, nr, STORE_MAX_BATCH);
+		nr += err ? 0 : STORE_MAX_BATCH;
+	}
+	ASSERT_EQ(err, -ENOSPC);
+	ASSERT_LT(stat_read(&s->bytes_live), stat_read(&s->bytes_file) * 3 / 4);
+	ASSERT_EQ(clean_objects(s, all, 4 * SEG_SIZE), 0u);
+	expect_content(s);
+	free_objects(s, all, NR);
+	close_store(s);
+}
+
 TEST(limit_is_enospc)
 {
 	full_store(open_store((struct store_config){ .max_bytes = 5 * MIB }, NULL));
