@@ -13,8 +13,9 @@
  *            makes the next one longer by a page, RECORD_MISSES that nothing
  *            continued make it shorter.  Most programs' is 1: no window.
  *
- * Advice overrides.  Owns the struct streams and habits of struct fault: written by the
- * fault thread of the queue, mostly, without a lock; a guess, wrong at worst.
+ * Advice overrides.  Owns the struct streams and habits of struct fault.  Fault threads
+ * write them, kswapd where it tries a fault again, in signal mode all threads: without a
+ * lock, a guess, wrong at worst.
  */
 
 #include "fault/internal.h"
@@ -70,28 +71,33 @@ static u32 rest_of_record(const struct fault_ctx *c, u32 ahead)
 
 void fault_expect(struct fault_ctx *c, bool fresh)
 {
-	const struct stream *s = find_stream(c);
-	s64 step = s || fresh ? 0 : common_step(c);
+	struct stream *s = find_stream(c);
 	u32 ahead = fresh ? 0 : atomic32_peek(&habit_of(c->f, c->addr)->ahead);
-	u32 window = 0;
+	s64 step = s ? (s64)atomic64_peek(&s->step) : fresh ? 0 : common_step(c);
+	u32 window = 0, before;
 
-	c->stream = (struct stream *)s;
+	c->stream = s;
 	c->fresh = fresh;
 	c->step = PAGE_SIZE;
-	if (s && (!fresh || atomic64_peek(&s->step) == PAGE_SIZE)) {
-		c->step = (s64)atomic64_peek(&s->step);
-		window = min_of(max_of(2 * atomic32_peek(&s->window), 2u), READAHEAD_MAX);
+	if (s && (!fresh || step == PAGE_SIZE)) {
+		c->step = step;
+		before = atomic32_peek(&s->window);
+		window = max_of(2 * before, 2u);
 		/* Its first window was a habit's: it is longer, nobody knows how much. */
 		if (atomic32_peek(&s->first))
 			window = min_of(2u, rest_of_record(c, ahead));
-	} else if (step) {
+	} else if (!s && step) {
 		c->step = step;
 		window = 2;
 	} else {
 		window = min_of(ahead, rest_of_record(c, ahead));
 	}
-	if (c->region.flags & REGION_SEQUENTIAL)
+	if (c->region.flags & REGION_SEQUENTIAL) {
+		c->step = PAGE_SIZE;
 		window = READAHEAD_MAX;
+	}
+	/* Others write these guesses too: what an array has to hold is said here. */
+	window = min_of(window, READAHEAD_MAX);
 	/* Nor where it is late for memory.high, or alone in a fork. */
 	c->window = c->region.flags & REGION_RANDOM || c->pager_flags ? 0 : window;
 }
@@ -103,7 +109,7 @@ static struct stream *oldest_stream(struct fault_ctx *c)
 	struct expect *e = &c->f->expect[c->queue];
 	struct stream *s = NULL;
 	struct habit *h;
-	u32 nr = atomic32_peek(&e->turn);
+	u32 nr = atomic32_peek(&e->turn), ahead, misses;
 
 	for (u32 i = 0; i < READAHEAD_STREAMS; i++) {
 		s = &e->stream[nr++ % READAHEAD_STREAMS];
@@ -115,12 +121,12 @@ static struct stream *oldest_stream(struct fault_ctx *c)
 	if (!atomic32_peek(&s->first) || !atomic64_peek(&s->next))
 		return s;
 	h = habit_of(c->f, atomic64_peek(&s->next) - PAGE_SIZE);
-	if (!atomic32_peek(&h->ahead)) {
-		;
-	} else if (atomic32_peek(&h->misses) < RECORD_MISSES) {
-		atomic32_poke(&h->misses, atomic32_peek(&h->misses) + 1);
-	} else {
-		atomic32_poke(&h->ahead, atomic32_peek(&h->ahead) - 1);
+	ahead = atomic32_peek(&h->ahead);
+	misses = atomic32_peek(&h->misses);
+	if (ahead && misses < RECORD_MISSES) {
+		atomic32_poke(&h->misses, misses + 1);
+	} else if (ahead) {
+		atomic32_poke(&h->ahead, ahead - 1);
 		atomic32_poke(&h->misses, 0);
 	}
 	return s;
@@ -130,8 +136,9 @@ static struct stream *oldest_stream(struct fault_ctx *c)
 static void longer_habit(struct fault_ctx *c)
 {
 	struct habit *h = habit_of(c->f, c->addr - PAGE_SIZE);
+	u32 ahead = atomic32_peek(&h->ahead);
 
-	atomic32_poke(&h->ahead, min_of(atomic32_peek(&h->ahead) + 1, READAHEAD_MAX));
+	atomic32_poke(&h->ahead, min_of(ahead, READAHEAD_MAX - 1) + 1);
 	atomic32_poke(&h->misses, 0);
 }
 

@@ -91,7 +91,7 @@ int QUIRE_MUST_CHECK populate_make_room(struct fault *f, struct task *t, struct 
  */
 struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr);
 /*
- * Read them, in the order of their addresses.  Each ends by itself, with a deferred fault
+ * Read them, in the order of the window.  Each ends by itself, with a deferred fault
  * where the store refused.  buf (FAULT_WINDOW_BYTES): this thread may wait for the
  * device; how many from the front have ended so, asleep until the caller wakes them.
  */

@@ -21,6 +21,7 @@
 /* Contiguous neighbours: ptes locked, charged, described, not there yet. */
 struct run {
 	u64 addr;
+	u64 missed; /* where one did not come in; 0: all did */
 	u32 nr;
 	struct pte *pte[READAHEAD_MAX];
 	struct page_id page[READAHEAD_MAX];
@@ -72,7 +73,7 @@ static bool run_map(struct fault_ctx *c, struct run *run, const void *src)
 {
 	struct fault *f = c->f;
 	struct pager *pager = &f->mm->pager;
-	u32 flags = PAGER_DONTWAKE, nr = run->nr;
+	u32 flags = c->step == PAGE_SIZE ? PAGER_DONTWAKE : 0, nr = run->nr;
 	long done = 0;
 
 	if (!nr)
@@ -94,7 +95,11 @@ static bool run_map(struct fault_ctx *c, struct run *run, const void *src)
 		memcg_stat_add(f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	}
 	run->addr += (u64)done * PAGE_SIZE;
-	return done == nr;
+	if (done == nr)
+		return true;
+	if (!run->missed)
+		run->missed = run->addr;
+	return false;
 }
 
 /*
@@ -153,6 +158,7 @@ void fault_zero_ahead(struct fault_ctx *c)
 	struct run run; /* half a KiB: not all of it is set */
 
 	run.addr = next;
+	run.missed = 0;
 	run.nr = 0;
 	while (!(c->region.flags & REGION_GUARDED) && run.addr + run.nr * PAGE_SIZE < end &&
 	       add_fresh(c, &run))
@@ -221,7 +227,8 @@ static bool bring_in(struct fault_ctx *c, struct run *run, struct pte *pte, u64 
 /* Reads that begin together. */
 struct reads {
 	u32 nr;
-	struct store_in *in[READAHEAD_MAX];
+	struct store_in *in[READAHEAD_MAX]; /* not ours any more when the read has begun */
+	u64 addr[READAHEAD_MAX];
 };
 
 /* One charged, locked neighbour whose bytes are in the store. */
@@ -235,6 +242,7 @@ static bool add_read(struct fault_ctx *c, struct reads *reads, struct pte *pte, 
 		let_go(c, pte);
 		return false;
 	}
+	reads->addr[reads->nr] = addr;
 	reads->in[reads->nr++] = in;
 	memcg_stat_add(c->f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	return true;
@@ -289,8 +297,9 @@ static bool in_region(const struct fault_ctx *c, u64 addr)
 	return addr >= c->region.start && addr < c->region.end;
 }
 
-/* Neighbours, nearest first; returns where the scan would fault next. */
-static u64 bring_window(struct fault_ctx *c, struct reads *reads)
+/* Neighbours, nearest first; returns where the scan would fault next.  ret_end: where the
+ * window ended, which is behind that if one in the middle did not come in. */
+static u64 bring_window(struct fault_ctx *c, struct reads *reads, u64 *ret_end)
 {
 	u64 step = (u64)c->step, at = c->addr + step;
 	enum slot_kind kind = SLOT_FREE;
@@ -298,6 +307,7 @@ static u64 bring_window(struct fault_ctx *c, struct reads *reads)
 	struct run run; /* half a KiB: not all of it is set */
 
 	run.addr = c->addr;
+	run.missed = 0;
 	run.nr = 0;
 	for (u32 n = 0; n < c->window && in_region(c, at); n++, at += step) {
 		if (is_there(c, at)) {
@@ -310,22 +320,42 @@ static u64 bring_window(struct fault_ctx *c, struct reads *reads)
 		if (kind == SLOT_STORE ? !add_read(c, reads, pte, at) : !bring_in(c, &run, pte, at))
 			break;
 	}
-	/* Those before it came in. */
-	if (!run_map(c, &run, run_buf(c)))
-		at = run.addr;
+	*ret_end = at;
+	(void)run_map(c, &run, run_buf(c));
+	at = run.missed ? run.missed : at;
 	c->whole = at == c->addr + (c->window + 1) * step;
 	for (u32 n = 0; n < c->window && in_region(c, at) && is_there(c, at); n++)
 		at += step;
 	return at;
 }
 
+/*
+ * Who has a window sleeps on, see wake(): now it is all there.  first: it still waits for
+ * its own page, which is read elsewhere.  A window with gaps is woken page by page: who
+ * waits for one in between has its place in a queue, and would come a second time.
+ */
+static void wake_window(struct fault_ctx *c, const struct reads *reads, u32 done, u64 end)
+{
+	bool own = !reads->nr || reads->addr[0] != c->addr || done;
+
+	if (c->step == PAGE_SIZE) {
+		wake(c, own ? c->addr : c->addr + PAGE_SIZE, max_of(end, c->addr + PAGE_SIZE));
+		return;
+	}
+	if (own)
+		wake(c, c->addr, c->addr + PAGE_SIZE);
+	for (u32 i = 0; i < done; i++)
+		wake(c, reads->addr[i], reads->addr[i] + PAGE_SIZE);
+}
+
 void fault_readahead(struct fault_ctx *c, struct store_in *first)
 {
 	struct reads reads;
-	u64 next, from, to;
+	u64 next, end;
 	u32 done;
 
 	reads.in[0] = first;
+	reads.addr[0] = c->addr;
 	reads.nr = first ? 1 : 0;
 	c->whole = true;
 	if (!c->window && !first) { /* most are */
@@ -336,17 +366,9 @@ void fault_readahead(struct fault_ctx *c, struct store_in *first)
 	 * faults again: that fault continues nothing, so it ends there. */
 	if (!(c->region.flags & REGION_SEQUENTIAL) || c->stream)
 		make_room(c, c->window);
-	next = bring_window(c, &reads);
+	next = bring_window(c, &reads, &end);
 	fault_foresee(c, next);
 	done = store_in_read(c->f, reads.in, reads.nr, c->may_read ? c->t->window : NULL);
-	if (!c->window && !done)
-		return;
-	from = min_of(c->addr, next);
-	to = max_of(c->addr, next) + PAGE_SIZE;
-	if (first && !done) {
-		/* Not this one yet. */
-		from = c->step > 0 ? c->addr + PAGE_SIZE : from;
-		to = c->step > 0 ? to : c->addr;
-	}
-	wake(c, from, to);
+	if (c->window || done)
+		wake_window(c, &reads, done, end);
 }

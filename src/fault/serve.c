@@ -19,11 +19,11 @@
 
 #define FAULT_BATCH 16
 /*
- * Pages a fault thread pages out when it found no memory: 16 x 10 us, and again while that
- * brings something and others (the pool too) are quicker to take it.  Waiting for kswapd
- * instead took 1 ms a time: 60 % of filling twice the limit.
+ * Pages a fault thread pages out when it found no memory, 9 us each, and again while that
+ * brings something and others (the pool too) are quicker to take it; more where the
+ * program waits for many pages, which is less often.  Waiting for kswapd instead took
+ * 1 ms a time: 60 % of filling twice the limit.
  */
-/* Pages, 9 us each, while a program waits; where it waits for many, that is less often. */
 #define DIRECT_BATCH 4u
 #define DIRECT_BATCH_SCAN 32u
 #define DIRECT_TRIES 4u
@@ -273,12 +273,12 @@ void fault_end_slot(struct fault_ctx *c, struct slot_id slot, u32 shadow, struct
 {
 	struct fault *f = c->f;
 	u32 flags = atomic32_peek(&page_at(&f->mm->pages, id)->flags);
-	bool keep = c->keep_copy ? !workingset_fits_pool(f->lru, c->objcg, shadow) ||
-					   !zswap_takes(f->zswap, c->objcg) :
-				   flags & PG_STREAM;
+	bool keep = c->keep_copy ?
+			    !store_is_full(f) && (!workingset_fits_pool(f->lru, c->objcg, shadow) ||
+						  !zswap_takes(f->zswap, c->objcg)) :
+			    flags & PG_STREAM;
 
-	if (!keep || store_is_full(f) ||
-	    memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg)) ||
+	if (!keep || memcg_swap_nearly_full(f->tree, objcg_memcg(f->tree, c->objcg)) ||
 	    !swap_cache_keep(f->swap, slot, id))
 		slot_drop(f->swap, &c->t->slots, slot);
 }
