@@ -45,7 +45,7 @@ struct lruvec {
 	/* compressed objects of the group, by store time (zswap/) */
 	struct mutex zlru_lock;
 	struct ilist zlru; /* (zlru_lock) of slots */
-	u32 packed; /* (zlru_lock) from its cold end to here it is as dense as it gets; or 0 */
+	u32 packed; /* (zlru_lock) repack.c has been from its cold end to here; 0: nowhere */
 	struct counter64 nr_soft_hits;
 	struct atomic32 turn; /* reclaim of this subtree: the group that was last */
 	/* (kswapd) reclaim/pool_share.c */

@@ -129,15 +129,18 @@ static bool store_is_sparse(const struct reclaim *r, const struct store *s)
 static bool clean_step(struct reclaim *r, struct store *s, u64 bytes)
 {
 	struct store_clean_ops ops;
-	bool gained = true;
+	bool gained = true, full;
 
 	zswap_clean_ops(r->zswap, &ops);
 	gate_enter(r->gate);
 	if (!atomic32_fetch_or(&r->cleaning, 1)) {
+		full = stat_read(&s->full);
 		gained = s->ops->clean(s, bytes, &ops) > 0;
-		if (bytes)
+		if (bytes && full)
 			atomic64_store(&r->clean_vain, gained ? 0 : live_bytes(s));
 		atomic32_store(&r->cleaning, 0);
+	} else {
+		os_sleep_ns(FRUITLESS_NS); /* its time is better spent there */
 	}
 	gate_leave(r->gate);
 	return gained;
@@ -372,18 +375,24 @@ static void trim_pool(struct reclaim *r, struct task *t, struct memcg_id id)
  * tick, 3 % of one processor. */
 static void repack_pools(struct reclaim *r)
 {
+	struct memcg_id id = r->repack_turn;
+	u32 nr = memcg_nr_descendants(r->tree, MEMCG_ROOT) + 1, left = REPACK_PER_TICK;
 	u64 now = os_now_ns();
-	struct memcg_id id = { 0 };
-	u32 left = REPACK_PER_TICK;
 
 	if (now - r->repacked_ns < KSWAPD_TICK_NS)
 		return;
 	r->repacked_ns = now;
-	while (left && (id = memcg_next(r->tree, MEMCG_ROOT, id)).v) {
+	if (!memcg_online(r->tree, id))
+		id.v = 0;
+	while (nr-- && left) {
+		id = memcg_next(r->tree, MEMCG_ROOT, id);
+		if (!id.v) /* around */
+			id = memcg_next(r->tree, MEMCG_ROOT, id);
 		gate_enter(r->gate);
 		left -= zswap_repack(r->zswap, &r->mm->meta, id, left);
 		gate_leave(r->gate);
 	}
+	r->repack_turn = id;
 }
 
 void kswapd_writeback_main(struct thread *self)

@@ -58,6 +58,7 @@ struct reclaim {
 	struct event *wake; /* kswapd's doorbell, in this member's record: others ring it too */
 	struct event trim; /* the writeback thread's */
 	struct atomic32 stop;
+	struct memcg_id repack_turn; /* (writeback) the group that was last */
 	u64 repacked_ns; /* (writeback) when it last looked for cold objects */
 	struct atomic64 clean_vain; /* live bytes when cleaning gained nothing; 0: it did */
 	struct atomic32 cleaning; /* a thread cleans the store; within the gate */

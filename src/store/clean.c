@@ -20,6 +20,7 @@
 #include "store/internal.h"
 
 #define CLEAN_MAX_SEGS 256u /* looked at in one call */
+#define CLEAN_MAX_VAIN 4u /* in a row; what comes then is denser */
 #define CLEAN_TRIM_SEGS 64u
 #define CLEAN_BUCKETS (SEG_BUCKETS / 2) /* less than half live */
 #define CLEAN_BUCKETS_FULL (SEG_BUCKETS - 1) /* more writing for it, but no other space is left */
@@ -29,7 +30,7 @@ struct clean {
 	const struct store_clean_ops *up;
 	u8 *buf; /* content of the segment */
 	u64 base; /* its offset in the file */
-	u64 nr_bytes_moved;
+	u32 nr_blocks; /* written for the segment */
 	u32 nr; /* objects in the batch */
 	struct store_put put[STORE_MAX_BATCH];
 	struct store_loc from[STORE_MAX_BATCH];
@@ -91,18 +92,16 @@ static int flush_batch(struct clean *c)
 	c->nr = 0;
 	if (!nr)
 		return 0;
-	err = log_put_objs(c->lg, c->put, nr, PUT_CLEAN);
+	err = log_put_objs(c->lg, c->put, nr, PUT_CLEAN, &c->nr_blocks);
 	if (err)
 		return err;
 	for (u32 i = 0; i < nr; i++) {
 		const struct store_put *p = &c->put[i];
 
-		if (c->up->moved(c->up->ctx, p->owner, c->from[i], p->ret_loc)) {
+		if (c->up->moved(c->up->ctx, p->owner, c->from[i], p->ret_loc))
 			log_free_obj(c->lg, c->from[i], p->len);
-			c->nr_bytes_moved += obj_size(p->len);
-		} else {
+		else
 			log_free_obj(c->lg, p->ret_loc, p->len);
-		}
 	}
 	return 0;
 }
@@ -162,53 +161,45 @@ static int read_seg(struct clean *c, const struct log_file *f, u32 bytes)
 	return 0;
 }
 
-/* Returns the file space gained, or -errno when no more can be moved. */
-static s64 clean_seg(struct clean *c, struct log_file *f, u32 seg, u32 fill)
+/* 0, or -errno when no more can be moved; ret_gain: blocks, less than 0 when it took more. */
+static int clean_seg(struct clean *c, struct log_file *f, u32 seg, u32 fill, s64 *ret_gain)
 {
 	u32 bytes = fill * (u32)PAGE_SIZE;
 	int err = 0;
 
 	c->nr = 0;
-	c->nr_bytes_moved = 0;
+	c->nr_blocks = 0;
 	c->base = seg_off(seg);
 	if (read_seg(c, f, bytes) == 0)
 		err = move_objects(c, bytes);
+	*ret_gain = -(s64)c->nr_blocks;
 	if (!unpick_seg(c->lg, f, seg))
 		return err;
 	stat_add(&c->lg->s.nr_cleaned, 1);
-	return (s64)(SEG_SIZE - c->nr_bytes_moved);
+	*ret_gain += (s64)SEG_BLOCKS;
+	return 0;
 }
 
-/* Room for writes without growth. */
-static u64 free_bytes(struct log *lg, const struct log_file *f)
-{
-	u64 blocks;
-
-	mutex_lock(&lg->lock);
-	blocks = lg->free.nr * SEG_BLOCKS;
-	if (lg->open_seg)
-		blocks += SEG_BLOCKS - seg_at(f, lg->open_seg)->fill;
-	mutex_unlock(&lg->lock);
-	return blocks * PAGE_SIZE;
-}
-
-/* What was gained is looked at, not summed up: objects of more than half a block take a
- * whole one, so segments full of them look sparse and move for nothing. */
+/* Objects of more than half a block take a whole one, so segments full of them look
+ * sparse and move for nothing.  The sparsest come first. */
 static u64 clean_segs(struct clean *c, u64 bytes)
 {
 	struct log_file *f = &c->lg->file[c->lg->own];
-	u64 before = free_bytes(c->lg, f), after, moved = 0;
+	s64 blocks = 0;
+	u32 in_vain = 0;
 
-	for (u32 i = 0; i < CLEAN_MAX_SEGS && moved < bytes; i++) {
+	for (u32 i = 0; i < CLEAN_MAX_SEGS && in_vain < CLEAN_MAX_VAIN; i++) {
 		u32 fill, seg = pick_seg(c->lg, f, &fill);
-		s64 n = seg ? clean_seg(c, f, seg, fill) : -1;
+		s64 n = 0;
 
-		if (n < 0)
+		if (!seg || clean_seg(c, f, seg, fill, &n))
 			break;
-		moved += (u64)n;
+		blocks += n;
+		in_vain = n > 0 ? 0 : in_vain + 1;
+		if (blocks * (s64)PAGE_SIZE >= (s64)bytes)
+			break;
 	}
-	after = free_bytes(c->lg, f);
-	return after - min_of(before, after);
+	return blocks > 0 ? (u64)blocks * PAGE_SIZE : 0;
 }
 
 u64 log_clean(struct store *s, u64 bytes, const struct store_clean_ops *up)

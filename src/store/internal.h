@@ -28,6 +28,7 @@
 #define SEG_SIZE ((u64)1 << SEG_SHIFT)
 #define SEG_BLOCKS (SEG_SIZE / PAGE_SIZE)
 #define SEG_RESERVE 2u /* segments only the cleaner may take */
+#define SEG_FULL_UNTIL 2u /* more free ones, and the store is not full any more */
 #define SEG_BUCKETS 8u /* sealed segments by eighths of live bytes */
 #define LOG_MAX_SEGS ((1u << 21) - 1) /* 2 TiB a file: 37 bits of 16 bytes */
 #define LOG_NR_WRITERS 2u
@@ -180,8 +181,9 @@ static inline struct ilist_in segs_in(const struct log_file *f)
 
 /* log.c */
 enum put_kind { PUT_NORMAL, PUT_CLEAN };
+/* blocks grows by how many were written. */
 int QUIRE_MUST_CHECK log_put_objs(struct log *lg, struct store_put *objs, u32 nr,
-				  enum put_kind kind);
+				  enum put_kind kind, u32 *blocks);
 void log_free_obj(struct log *lg, struct store_loc loc, u32 len);
 
 /* segment.c: files and the states of segments */

@@ -269,7 +269,7 @@ static void commit(struct log *lg, const struct pack *p, int err)
 
 /* One write; returns how many of objs it holds, or -errno. */
 static int put_some(struct log *lg, struct log_writer *w, struct store_put *objs, u32 nr,
-		    enum put_kind kind)
+		    enum put_kind kind, u32 *blocks)
 {
 	struct pack p;
 	int err;
@@ -280,10 +280,11 @@ static int put_some(struct log *lg, struct log_writer *w, struct store_put *objs
 	pack_fill(&p, (u32)lg->own, objs, w->buf);
 	err = write_blocks(lg, lg->file[lg->own].fd, w->buf, p.nr_blocks * (u32)PAGE_SIZE, p.base);
 	commit(lg, &p, err);
+	*blocks += p.nr_blocks;
 	return err ? err : (int)p.nr_objs;
 }
 
-int log_put_objs(struct log *lg, struct store_put *objs, u32 nr, enum put_kind kind)
+int log_put_objs(struct log *lg, struct store_put *objs, u32 nr, enum put_kind kind, u32 *blocks)
 {
 	struct log_writer *w;
 	u32 done = 0;
@@ -296,7 +297,7 @@ int log_put_objs(struct log *lg, struct store_put *objs, u32 nr, enum put_kind k
 		goto count;
 	w = writer_get(lg);
 	while (done < nr) {
-		n = put_some(lg, w, objs + done, min_of(nr - done, STORE_MAX_BATCH), kind);
+		n = put_some(lg, w, objs + done, min_of(nr - done, STORE_MAX_BATCH), kind, blocks);
 		if (n < 0)
 			break;
 		done += (u32)n;
@@ -315,7 +316,8 @@ count:
 static int log_put(struct store *s, struct store_put *objs, u32 nr)
 {
 	struct log *lg = log_of(s);
-	int err = log_put_objs(lg, objs, nr, PUT_NORMAL);
+	u32 blocks = 0;
+	int err = log_put_objs(lg, objs, nr, PUT_NORMAL, &blocks);
 
 	log_trim(lg, PUT_TRIM_SEGS);
 	return err;

@@ -83,6 +83,8 @@ void log_free_seg_locked(struct log *lg, struct log_file *f, u32 seg)
 	g->state = SEG_FREE;
 	g->mark = (u32)(os_now_ns() / NSEC_PER_SEC);
 	ilist_add_head(&lg->free, segs_in(f), seg);
+	if (lg->free.nr > SEG_RESERVE + SEG_FULL_UNTIL)
+		stat_set(&lg->s.full, 0);
 }
 
 /*
@@ -247,9 +249,12 @@ int log_open_seg_locked(struct log *lg, u32 nr_blocks, enum put_kind kind)
 	for (;;) {
 		int err;
 
-		if (lg->open_seg && seg_at(f, lg->open_seg)->fill + nr_blocks <= SEG_BLOCKS)
+		/* Of what the cleaner took of its reserve the rest is its own, or it would
+		 * be left with half a segment to move and no room for it. */
+		if (lg->open_seg && seg_at(f, lg->open_seg)->fill + nr_blocks <= SEG_BLOCKS &&
+		    lg->free.nr >= keep)
 			return 0;
-		if (lg->open_seg)
+		if (lg->open_seg && lg->free.nr >= keep)
 			log_seal_locked(lg);
 		if (lg->free.nr <= keep && lg->zombie.nr)
 			log_share_reap_locked(lg);

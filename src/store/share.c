@@ -279,6 +279,7 @@ static void forget_own_lists(struct log *lg)
 		lg->writer[i].busy = false;
 	event_init(&lg->writer_idle);
 	stat_set(&lg->s.bytes_file, 0);
+	stat_set(&lg->s.full, 0);
 }
 
 void store_fork_child(struct store *s, const struct store_fork *fork)

@@ -107,7 +107,7 @@ struct store {
 	struct counter64 bytes_read, bytes_written;
 	struct counter64 nr_read_errors, nr_write_errors, nr_enospc;
 	struct counter64 nr_cleaned; /* segments */
-	struct counter64 full; /* 1: the limit or the device refused to let it grow, last time */
+	struct counter64 full; /* 1: may not grow (limit, device), and has hardly any room */
 	u64 max_bytes; /* (C) after open */
 	bool direct; /* (C) O_DIRECT in force */
 	struct counter64 ring; /* 1: io_uring in force; known once a get has run */

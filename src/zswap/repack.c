@@ -10,7 +10,8 @@
  * meanwhile (SLOT_DEAD) is honoured.
  *
  * The cold end of a zswap LRU is what was packed already, and before it, at lruvec.packed,
- * what is next.  Entry point: zswap_repack().  Lock ranks: as writeback.c.
+ * what is next.  Batches lie there in reverse order: all of them are cold.  An object put
+ * behind that mark by others is tried when the mark is lost, or never.  Entry point: zswap_repack().  Lock ranks: as writeback.c.
  */
 #include <string.h>
 
@@ -44,9 +45,11 @@ static u32 coldest(struct zswap *z, struct lruvec *v)
 	for (u32 n = 0; i && n < REPACK_LOOKS; n++) {
 		const struct slot *slot = slot_at(z->swap, (struct slot_id){ i });
 
-		if (workingset_age(v, slot->shadow) < REPACK_AGE * v->zlru.nr)
+		bool cached = slot_flags(slot) & SLOT_CACHED; /* the shadow is none */
+
+		if (!cached && workingset_age(v, slot->shadow) < REPACK_AGE * v->zlru.nr)
 			return 0;
-		if (!(slot_flags(slot) & SLOT_DENSE))
+		if (!cached && !(slot_flags(slot) & SLOT_DENSE))
 			return i;
 		v->packed = i;
 		i = slot->zlru.prev;
@@ -108,9 +111,12 @@ static void repack_one(struct zswap *z, struct zswap_victim *v, struct repack *w
 	if (!codec_decompress(w->object, len, w->page))
 		new_len = codec_compress_dense(&w->codec, w->page);
 	size = new_len ? zs_charged_size(z->pool, new_len) : UINT32_MAX;
-	if (size >= zs_charged_size(z->pool, len) ||
-	    zs_store(z->pool, w->codec.out, new_len, &handle)) {
+	if (size >= zs_charged_size(z->pool, len)) {
 		zswap_unclaim(z, v, SLOT_DENSE); /* as dense as it gets: not tried again */
+		return;
+	}
+	if (zs_store(z->pool, w->codec.out, new_len, &handle)) {
+		zswap_unclaim(z, v, 0);
 		return;
 	}
 	memcg_zswap_charge(z->tree, v->objcg, size);
