@@ -49,8 +49,7 @@ static u32 pick_seg(struct log *lg, struct log_file *f, u32 *ret_fill)
 	u32 seg = 0, buckets;
 
 	mutex_lock(&lg->lock);
-	buckets = stat_read(&lg->s.full) && lg->free.nr <= SEG_RESERVE ? CLEAN_BUCKETS_FULL :
-									 CLEAN_BUCKETS;
+	buckets = stat_read(&lg->s.full) ? CLEAN_BUCKETS_FULL : CLEAN_BUCKETS;
 	for (u32 b = 0; b < buckets && !seg; b++) {
 		seg = lg->sealed[b].head;
 		while (seg && pass_over(lg, seg_at(f, seg)))

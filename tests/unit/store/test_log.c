@@ -402,6 +402,28 @@ TEST(full_store_cleans_dense_segments)
 	close_store(s);
 }
 
+/* As long as it says that it is full, a pass takes dense segments: one that did not would
+ * count as one in vain (reclaim/kswapd.c). */
+TEST(full_store_stays_dense)
+{
+	struct store *s = open_store((struct store_config){ .max_bytes = 9 * SEG_SIZE }, NULL);
+	u64 state = 11;
+	u32 nr;
+
+	memset(all, 0, sizeof(all));
+	nr = fill_up(s, &state);
+	for (u32 i = 0; i < nr; i++)
+		if (i % 20 < 9)
+			free_object(s, &all[i]);
+	ASSERT_GT(clean_objects(s, all, PAGE_SIZE), 0u);
+	while (stat_read(&s->full))
+		ASSERT_GT(clean_objects(s, all, PAGE_SIZE), 0u);
+	ASSERT_GT(log_of(s)->free.nr, SEG_RESERVE + SEG_FULL_UNTIL);
+	expect_accounts(s);
+	free_objects(s, all, NR);
+	close_store(s);
+}
+
 /* Objects that take a block each leave space in all of them, which moving them does not
  * bring back. */
 TEST(full_store_without_gain)
