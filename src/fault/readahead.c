@@ -330,9 +330,9 @@ static u64 bring_window(struct fault_ctx *c, struct reads *reads, u64 *ret_end)
 }
 
 /*
- * Who has a window sleeps on, see wake(): now it is all there.  first: it still waits for
- * its own page, which is read elsewhere.  A window with gaps is woken page by page: who
- * waits for one in between has its place in a queue, and would come a second time.
+ * Who has a window sleeps on, see wake(): now it is all there, but for its own page where
+ * that is read elsewhere.  A window with gaps is woken page by page: who waits for one in
+ * between has its place in a queue, and would come a second time.
  */
 static void wake_window(struct fault_ctx *c, const struct reads *reads, u32 done, u64 end)
 {

@@ -539,10 +539,11 @@ static void serve_message(struct fault_thread *ft, const struct fault_msg *m, bo
 	enum fault_result res = fault_serve(ft->f, &ft->task, ft->queue, m->addr, flags, &over);
 
 	/* Of what others have bought ahead the limit must not be full. */
-	if (res == FAULT_NO_MEMORY)
+	if (res == FAULT_NO_MEMORY) {
 		fault_self_drain(ft->f);
-	if (atomic32_peek(&ft->f->expect[ft->queue].window) >= DIRECT_BATCH)
-		nr = DIRECT_BATCH_SCAN;
+		if (atomic32_peek(&ft->f->expect[ft->queue].window) >= DIRECT_BATCH)
+			nr = DIRECT_BATCH_SCAN;
+	}
 	for (u32 i = 0; i < DIRECT_TRIES && res == FAULT_NO_MEMORY; i++) {
 		if (!fault_reclaim(ft->f, &ft->task, over, nr))
 			break;

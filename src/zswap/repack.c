@@ -11,7 +11,8 @@
  *
  * The cold end of a zswap LRU is what was packed already, and before it, at lruvec.packed,
  * what is next.  Batches lie there in reverse order: all of them are cold.  An object put
- * behind that mark by others is tried when the mark is lost, or never.  Entry point: zswap_repack().  Lock ranks: as writeback.c.
+ * behind that mark by others is tried when the mark is lost, or never.
+ * Entry point: zswap_repack().  Lock ranks: as writeback.c.
  */
 #include <string.h>
 
@@ -44,7 +45,6 @@ static u32 coldest(struct zswap *z, struct lruvec *v)
 
 	for (u32 n = 0; i && n < REPACK_LOOKS; n++) {
 		const struct slot *slot = slot_at(z->swap, (struct slot_id){ i });
-
 		bool cached = slot_flags(slot) & SLOT_CACHED; /* the shadow is none */
 
 		if (!cached && workingset_age(v, slot->shadow) < REPACK_AGE * v->zlru.nr)

@@ -115,9 +115,6 @@ static void unevictable(void)
 	rig_drain(rig, 0);
 }
 
-/* ---- two reclaimers ------------------------------------------------------------------- */
-
-RACE(K2_two_unmaps, .setup = mapped, .body = { unmap, unmap_too }, .preemptions = 2)
 /* The second page goes along with the first, as its neighbour. */
 static void zap_neighbour(void *ctx)
 {
@@ -125,6 +122,9 @@ static void zap_neighbour(void *ctx)
 	rig_zap(rig, 0, 1, 1);
 }
 
+/* ---- two reclaimers ------------------------------------------------------------------- */
+
+RACE(K2_two_unmaps, .setup = mapped, .body = { unmap, unmap_too }, .preemptions = 2)
 RACE(K2_neighbour_and_zap, .setup = mapped, .body = { zap_neighbour, unmap }, .preemptions = 3)
 RACE(K2_two_pageouts, .setup = in_frame, .body = { pageout, pageout_too }, .preemptions = 2)
 RACE(K2_unmap_and_pageout, .setup = mapped, .body = { unmap_and_pageout, pageout_too },
