@@ -118,15 +118,14 @@ static bool add_fresh(struct fault_ctx *c, struct run *run)
 {
 	struct fault *f = c->f;
 	u64 addr = run->addr + run->nr * PAGE_SIZE;
-	struct pte *pte = page_table_find(&f->mm->ptes, addr);
+	struct pte *pte = page_table_trylock(&f->mm->ptes, addr, PTE_NONE);
 	struct memcg_id over;
 
-	if (!pte || pte_type(pte) != PTE_NONE || !pte_trylock(pte))
+	if (!pte)
 		return false;
 	/* zap_begin() steps over an unlocked NONE: asked before the lock, the answer
 	 * would be none (as in serve_locked()). */
-	if (pte_type(pte) == PTE_NONE &&
-	    (!mm_zapping(f->mm, addr) || MUTANT(zeros_ahead_ignore_zap)) &&
+	if ((!mm_zapping(f->mm, addr) || MUTANT(zeros_ahead_ignore_zap)) &&
 	    !memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 		return run_add(c, run, pte, (struct slot_id){ 0 });
 	pte_unlock(pte);
@@ -177,13 +176,12 @@ void fault_zero_ahead(struct fault_ctx *c)
 static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind *ret_kind)
 {
 	struct fault *f = c->f;
-	struct pte *pte = page_table_find(&f->mm->ptes, addr);
+	struct pte *pte = page_table_trylock(&f->mm->ptes, addr, PTE_SWAP);
 	struct memcg_id over;
 
-	if (!pte || pte_type(pte) != PTE_SWAP || !pte_trylock(pte))
+	if (!pte)
 		return NULL;
-	if (pte_type(pte) == PTE_SWAP &&
-	    (!mm_zapping(f->mm, addr) || MUTANT(readahead_ignores_zap))) {
+	if (!mm_zapping(f->mm, addr) || MUTANT(readahead_ignores_zap)) {
 		struct slot_id slot = { pte_index(pte) };
 
 		*ret_kind = slot_kind(slot_at(f->swap, slot)); /* a hint */
@@ -278,15 +276,14 @@ static bool is_there(const struct fault_ctx *c, u64 addr)
  */
 static void rejuvenate(struct fault_ctx *c, u64 addr)
 {
-	struct pte *pte = page_table_find(&c->f->mm->ptes, addr);
+	struct pte *pte = page_table_trylock(&c->f->mm->ptes, addr, PTE_PRESENT);
 	struct pages *pages = &c->f->mm->pages;
 	struct page_id id;
 
-	if (!pte || !pte_trylock(pte))
+	if (!pte)
 		return;
 	id.v = pte_index(pte);
-	if (pte_type(pte) == PTE_PRESENT &&
-	    !(atomic32_peek(&page_at(pages, id)->flags) & (PG_STREAM | PG_UNEVICTABLE)) &&
+	if (!(atomic32_peek(&page_at(pages, id)->flags) & (PG_STREAM | PG_UNEVICTABLE)) &&
 	    lru_isolate(c->f->lru, id) && !lru_putback(c->f->lru, id, false))
 		page_free(pages, id);
 	pte_unlock(pte);

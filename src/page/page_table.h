@@ -38,6 +38,19 @@ void page_table_exit(struct page_table *t);
 
 /* NULL: its leaf does not exist, so it is PTE_NONE and unlocked. */
 struct pte *page_table_find(const struct page_table *t, u64 addr);
+/* The same, locked, where that does not wait and it is of that type; NULL otherwise. */
+static inline struct pte *page_table_trylock(const struct page_table *t, u64 addr,
+					     enum pte_type type)
+{
+	struct pte *pte = page_table_find(t, addr);
+
+	if (!pte || pte_type(pte) != type || !pte_trylock(pte))
+		return NULL;
+	if (pte_type(pte) == type)
+		return pte;
+	pte_unlock(pte);
+	return NULL;
+}
 /* Makes the leaf; NULL when memory for it is refused. */
 struct pte *page_table_get(struct page_table *t, u64 addr);
 /*

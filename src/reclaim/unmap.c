@@ -190,18 +190,16 @@ u32 reclaim_unmap_pages(struct reclaim *r, struct task *t, struct page_id *pages
 /* Own the page at addr if it could leave as page did, and in one run with it. */
 static bool isolate_like(struct reclaim *r, const struct page *page, u64 addr, struct page_id *ret)
 {
-	struct pte *pte = page_table_find(&r->mm->ptes, addr);
+	struct pte *pte = page_table_trylock(&r->mm->ptes, addr, PTE_PRESENT);
 	const struct page *p;
-	bool ok = false;
+	bool ok;
 
-	if (!pte || pte_type(pte) != PTE_PRESENT || !pte_trylock(pte))
+	if (!pte)
 		return false;
-	if (pte_type(pte) == PTE_PRESENT) {
-		ret->v = pte_index(pte);
-		p = page_of(r, *ret);
-		ok = p->objcg == page->objcg && !(atomic32_peek(&p->flags) & NOT_ALONG) &&
-		     lru_isolate(r->lru, *ret);
-	}
+	ret->v = pte_index(pte);
+	p = page_of(r, *ret);
+	ok = p->objcg == page->objcg && !(atomic32_peek(&p->flags) & NOT_ALONG) &&
+	     lru_isolate(r->lru, *ret);
 	pte_unlock(pte);
 	return ok;
 }
