@@ -30,6 +30,18 @@ int QUIRE_MUST_CHECK quire_read(struct quire_group *group, const char *file, cha
 				size_t *ret_len);
 
 /*
+ * quire_to_text - what the library does in this process, for people.
+ *
+ * Lines of "part: name figure ..." about the pager, faults and how long they took, reclaim,
+ * compressed memory, the swap file and the lists of each group: a count of every slow
+ * and every refused path.  Neither names nor order are promised.  buf, size and ret_len
+ * as for quire_read(); what is beyond 16 KiB (many groups) is left out.  A thread of
+ * the library writes it: waits for that.
+ * 0, or -EINVAL.
+ */
+int QUIRE_MUST_CHECK quire_to_text(struct quire *q, char *buf, size_t size, size_t *ret_len);
+
+/*
  * quire_write - write text to a file, as one write(2) would.
  *
  * Lowering memory.max or memory.high, and memory.reclaim, reclaim before they

@@ -52,6 +52,21 @@ int quire_read(struct quire_group *g, const char *file, char *buf, size_t size, 
 	return 0;
 }
 
+int quire_to_text(struct quire *q, char *buf, size_t size, size_t *ret_len)
+{
+	size_t len;
+	int err;
+
+	if (!q || (!buf && size))
+		return why(-EINVAL, "quire_to_text: NULL argument");
+	err = engine_read_text(q->e, buf, size, &len);
+	if (err < 0)
+		return why(err, "quire_to_text: %s", quire_strerror(err));
+	if (ret_len)
+		*ret_len = len;
+	return 0;
+}
+
 int quire_write(struct quire_group *g, const char *file, const char *text)
 {
 	size_t len;

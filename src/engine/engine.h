@@ -227,7 +227,10 @@ void engine_fork_failed(struct engine *e);
 
 /* ---- seeing inside --------------------------------------------------------------- */
 
+/* On an engine thread, or while there are none. */
 void engine_to_text(struct engine *e, struct fmt *out);
+/* The same for a thread of the program; out may be managed memory. */
+int QUIRE_MUST_CHECK engine_read_text(struct engine *e, char *out, size_t size, size_t *ret_len);
 /* Tests: do lists, tables, slots and the pool agree?  Aborts where they do not.  Others
  * may go on meanwhile. */
 void engine_check(struct engine *e);

@@ -97,33 +97,53 @@ int engine_own_group(struct engine *e, struct memcg_id *ret_id)
 
 /* ---- knobs ----------------------------------------------------------------------- */
 
+/* Its text, as much as fits and a terminating zero; the request ends. */
+static int run_for_text(struct engine *e, struct request *rq, char *out, size_t size,
+			size_t *ret_len)
+{
+	s64 err = request_run(e, rq);
+
+	if (!err && size) {
+		size_t n = min_of((size_t)rq->text_len, size - 1);
+
+		memcpy(out, rq->text, n);
+		out[n] = '\0';
+	}
+	if (!err)
+		*ret_len = rq->text_len;
+	request_put(rq);
+	return (int)err;
+}
+
 int engine_knob_read(struct engine *e, struct memcg_id id, const char *name, char *out, size_t size,
 		     size_t *ret_len)
 {
 	struct request *rq;
 	struct fmt text;
-	s64 err;
+	int err;
 
 	if (!engine_running(e)) {
 		fmt_init(&text, out, size);
 		err = knob_read(e->tree, id, name, &text);
 		*ret_len = text.len;
-		return (int)err;
+		return err;
 	}
 	rq = request_get(e, REQ_KNOB_READ);
 	rq->arg[0] = id.v;
 	fmt_str(rq->name, sizeof(rq->name), "%s", name);
-	err = request_run(e, rq);
-	if (!err) {
-		size_t n = min_of((size_t)rq->text_len, size ? size - 1 : 0);
+	return run_for_text(e, rq, out, size, ret_len);
+}
 
-		memcpy(out, rq->text, n);
-		if (size)
-			out[n] = '\0';
-		*ret_len = rq->text_len;
-	}
-	request_put(rq);
-	return (int)err;
+int engine_read_text(struct engine *e, char *out, size_t size, size_t *ret_len)
+{
+	struct fmt text;
+
+	if (engine_running(e))
+		return run_for_text(e, request_get(e, REQ_TO_TEXT), out, size, ret_len);
+	fmt_init(&text, out, size);
+	engine_to_text(e, &text);
+	*ret_len = text.len;
+	return 0;
 }
 
 int engine_knob_write(struct engine *e, struct memcg_id id, const char *name, const char *text,

@@ -173,16 +173,19 @@ static s64 serve_aspace(struct engine *e, struct request *rq)
 	}
 }
 
-static s64 serve_knob(struct engine *e, struct request *rq)
+static s64 serve_text(struct engine *e, struct request *rq)
 {
 	struct memcg_id id = { (u32)rq->arg[0] };
 	struct fmt out;
-	int err;
+	int err = 0;
 
 	if (rq->op == REQ_KNOB_WRITE)
 		return knob_write(e->tree, id, rq->name, rq->text, rq->text_len);
 	fmt_init(&out, rq->text, REQUEST_TEXT);
-	err = knob_read(e->tree, id, rq->name, &out);
+	if (rq->op == REQ_TO_TEXT)
+		engine_to_text(e, &out);
+	else
+		err = knob_read(e->tree, id, rq->name, &out);
 	rq->text_len = min_of(out.len, (size_t)REQUEST_TEXT - 1);
 	return err;
 }
@@ -205,7 +208,7 @@ static s64 serve_group(struct engine *e, struct request *rq)
 	case REQ_WATCH_DEL:
 		return group_watch_del(e, (u32)rq->arg[0]);
 	default:
-		return serve_knob(e, rq);
+		return serve_text(e, rq);
 	}
 }
 
