@@ -95,8 +95,12 @@ enum quire_open_flags {
 	 *    ours is passed on to it.  One that comes later must call the one before it.
 	 *  - Stacks are not managed memory, but for coroutines on a thread that has an
 	 *    alternate signal stack which is not.
-	 *  - The descriptor of the library, a userfaultfd at a high number, is left alone.
-	 *    One that was closed costs time.
+	 *  - Two descriptors of the library at high numbers, a userfaultfd and the swap
+	 *    file, are left alone.  One that was closed costs time.
+	 *  - A seccomp filter allows in all threads what a fault may call: ioctl, futex,
+	 *    madvise, mprotect, fstat, openat, close, fcntl, prlimit64, pread64, fadvise64,
+	 *    gettid, sched_yield, clock_nanosleep, rt_sigpending, rt_sigprocmask,
+	 *    rt_sigreturn.
 	 *
 	 * Asynchronous signals wait for the end of a fault, and its errno is kept.
 	 */

@@ -59,6 +59,8 @@
 	X(zap_range_torn) /* a fault compares with one end each of two ranges */                   \
 	X(zap_published_late) /* zap_begin() waits for ptes before it says so */                   \
 	X(read_not_tried_again) /* a read that met the cleaner counts as lost bytes */             \
+	X(neighbour_left_asleep) /* who waits for a neighbour's read that was refused */           \
+	X(read_here_poisons) /* the same where a thread of the program reads */                    \
 	X(victim_not_verified) /* writeback believes what it saw on the list */                    \
 	X(victim_listed_again) /* it takes an entry that was freed, reused, listed */              \
 	X(kept_while_claimed) /* a fault keeps the copy that a writeback has claimed */            \

@@ -47,6 +47,11 @@ int os_fadvise(int fd, u64 off, u64 len, int advice);
 int os_sync_file_range(int fd, u64 off, u64 len, unsigned flags);
 int os_ioctl(int fd, unsigned long req, void *arg);
 int os_fcntl(int fd, int cmd, long arg);
+/* The same file at a high number, where a program that counts on the lowest free one does
+ * not meet it; fd, which is closed otherwise, where there is none. */
+int os_fd_high(int fd);
+/* Does this file stand at fd (still)? */
+bool os_fd_is(int fd, u64 dev, u64 ino);
 /* struct stat and struct statfs of the kernel ABI (== glibc's on x86-64). */
 int os_fstat(int fd, void *st);
 int os_stat(const char *path, void *st);

@@ -22,7 +22,13 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+
+/* Numbers are looked for from the end of what select(2) can use, or of the limit. */
+#define HIGH_FD 1024u
+#define HIGH_FDS 32u
 
 int os_open(const char *path, int flags, int mode)
 {
@@ -202,6 +208,28 @@ int os_fcntl(int fd, int cmd, long arg)
 	if (err)
 		return err;
 	return (int)os_syscall(SYS_fcntl, fd, cmd, arg);
+}
+
+int os_fd_high(int fd)
+{
+	struct rlimit64 limit = { HIGH_FD, HIGH_FD };
+	u32 end;
+	int high;
+
+	os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit, 0, 0);
+	end = (u32)min_of(limit.rlim_cur, (u64)HIGH_FD);
+	high = os_fcntl(fd, F_DUPFD_CLOEXEC, end > HIGH_FDS ? end - HIGH_FDS : 0);
+	if (high < 0)
+		return fd;
+	os_close(fd);
+	return high;
+}
+
+bool os_fd_is(int fd, u64 dev, u64 ino)
+{
+	struct stat st;
+
+	return fd >= 0 && !os_fstat(fd, &st) && st.st_dev == dev && st.st_ino == ino;
 }
 
 int os_fstat(int fd, void *st)

@@ -312,6 +312,12 @@ void engine_set_fork_touch(struct engine *e, void (*fn)(void *ctx), void *ctx)
 	e->fork_touch_ctx = ctx;
 }
 
+void engine_forget_here(struct engine *e)
+{
+	if (zswap_backing(&e->zswap))
+		store_forget_here(zswap_backing(&e->zswap));
+}
+
 void engine_destroy(struct engine *e)
 {
 	size_t batch = WRITEBACK_BATCH * PAGE_SIZE;
@@ -321,6 +327,7 @@ void engine_destroy(struct engine *e)
 		if (engine_munmap(e, (void *)r.start, r.end - r.start))
 			break;
 	if (engine_running(e)) {
+		engine_forget_here(e);
 		request_call(e, REQ_CLOSE, NULL, 0, NULL);
 		thread_join(&e->request_task.thread);
 		pager_signal_close(&e->mm.pager);

@@ -545,6 +545,7 @@ static bool reopen_signal(struct engine *e)
 	if (!p->signal.on)
 		return true;
 	pager_signal_close(p);
+	engine_forget_here(e);
 	return !pager_signal_open(p, e->fork_fd[0]);
 }
 

@@ -219,6 +219,8 @@ void request_serve(struct engine *e, struct request *rq);
 
 /* Tables that nobody needs before pages are looked at. */
 int QUIRE_MUST_CHECK engine_init_paging(struct engine *e);
+/* On a thread of the program: what the store has in its table of descriptors goes. */
+void engine_forget_here(struct engine *e);
 
 /* ---- start.c ---------------------------------------------------------------- */
 

@@ -29,7 +29,7 @@ enum fault_kind {
 /* Verdict of one attempt. */
 enum fault_result {
 	FAULT_DONE,
-	FAULT_IO, /* a request owns the pte; its completion ends the fault */
+	FAULT_IO, /* a request owns the pte, its completion ends the fault; FAULT_SELF: it has */
 	FAULT_NO_MEMORY, /* not charged: queue it, or reclaim and try again */
 	FAULT_HAND_OVER, /* FAULT_SELF: only an engine thread can; nothing was done */
 	FAULT_LOST, /* FAULT_SELF: the bytes are, and a touch is the program's error */
@@ -42,7 +42,9 @@ enum fault_flags {
 	FAULT_WRITE = 2, /* by a store */
 	FAULT_WP = 4, /* by a store to a page that is there, write-protected */
 	FAULT_ALONE = 8, /* no other fault waits for this thread: it may read */
-	FAULT_SELF = 16, /* on the thread that faults (signal mode): no descriptors, no waiting */
+	/* On the thread that faults (signal mode): no descriptors but the pager's and one of
+	 * the store's, no waiting but for a quick device. */
+	FAULT_SELF = 16,
 };
 
 #define FAULT_IO_MAX 64u
@@ -101,6 +103,7 @@ struct store_in {
 	u32 objcg;
 	bool raw, write;
 	bool ahead; /* nobody's fault: not deferred */
+	bool self; /* by the thread that faults: it hands over what did not come */
 	bool hold_wake; /* the fault's thread reads it, and wakes for all it reads */
 	u8 retries;
 	struct atomic32 used;
@@ -151,6 +154,7 @@ struct fault {
 	struct store_in *io; /* FAULT_IO_MAX, (A) used */
 	struct atomic32 read_ns; /* what a read takes, a moving average */
 	struct atomic32 read_turn;
+	struct atomic32 self_reads; /* threads of the program that wait for the device */
 	struct expect expect[PAGER_MAX_QUEUES];
 	struct habit habit[FAULT_HABITS];
 
@@ -201,7 +205,8 @@ void fault_self_forget(struct fault *f);
 /*
  * Serve the fault of the calling thread, an application's with no lock and all
  * asynchronous signals blocked; mask: those that it has blocked itself.  May wait, but
- * not beyond the arrival of a signal: then it returns, and the thread faults again.
+ * not beyond the arrival of a signal (a read of a quick device apart): then it returns, and
+ * the thread faults again.
  * False: not managed, or lost.  flags: FAULT_WRITE, FAULT_WP.
  */
 bool fault_self(struct fault *f, u64 addr, u32 flags, u64 mask);

@@ -25,10 +25,14 @@ struct fault_ctx {
 	bool charged; /* one page, not yet in a mapped page's name */
 	bool keep_copy; /* the bytes came from the store, where they may stay */
 	bool write; /* a store is what faulted */
-	bool may_read; /* this thread, while the device is quick */
+	bool may_read; /* this thread, from the store */
 	bool self; /* FAULT_SELF */
+	int here; /* FAULT_SELF: what the store reads by, -1: nothing */
 	bool hand_over; /* FAULT_SELF: the pager could not do it here */
 };
+
+/* Signal mode: threads that are served at one time; more wait for each other. */
+#define FAULT_STACKS 32u
 
 /* For pager_flags: whom the pager must leave asleep, see struct fault. */
 static inline u32 fault_wake_flags(struct fault *f)
@@ -91,11 +95,21 @@ int QUIRE_MUST_CHECK populate_make_room(struct fault *f, struct task *t, struct 
  */
 struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr);
 /*
- * Read them, in the order of the window.  Each ends by itself, with a deferred fault
- * where the store refused.  buf (FAULT_WINDOW_BYTES): this thread may wait for the
- * device; how many from the front have ended so, asleep until the caller wakes them.
+ * FAULT_SELF: may this thread wait for the device itself, and how can it read the slot's
+ * bytes (c->here)?  False: neither it nor its neighbours are touched.  Ended in any case.
  */
-u32 store_in_read(struct fault *f, struct store_in *const *in, u32 nr, u8 *buf);
+bool store_in_begin_here(struct fault_ctx *c, struct slot_id slot);
+void store_in_end_here(struct fault_ctx *c);
+/* Pages of one read that fit a window's buffer, wherever they begin: as they are each is
+ * 16 bytes longer in the store. */
+#define READ_NOW_MAX (READAHEAD_MAX - 2)
+/*
+ * Read them, in the order of the window.  Each ends by itself, with a deferred fault
+ * where the store refused; of a c->self, with the page as it was.  c->may_read: this
+ * thread may wait for the device; how many from the front have ended so, asleep until the
+ * caller wakes them.
+ */
+u32 store_in_read(struct fault_ctx *c, struct store_in *const *in, u32 nr);
 /* Age of the oldest read under way. */
 u64 store_in_oldest_ns(struct fault *f, u64 now_ns, u64 *ret_addr);
 

@@ -185,7 +185,8 @@ static struct pte *lock_neighbour(struct fault_ctx *c, u64 addr, enum slot_kind 
 		struct slot_id slot = { pte_index(pte) };
 
 		*ret_kind = slot_kind(slot_at(f->swap, slot)); /* a hint */
-		if (*ret_kind > SLOT_FRAME && (*ret_kind != SLOT_STORE || !c->self) &&
+		if (*ret_kind > SLOT_FRAME &&
+		    (*ret_kind != SLOT_STORE || !c->self || c->kind == FAULT_STORE) &&
 		    !memcg_try_charge(f->tree, &c->t->stock, c->objcg, 1, &over))
 			return pte;
 	}
@@ -234,7 +235,7 @@ static bool add_read(struct fault_ctx *c, struct reads *reads, struct pte *pte, 
 {
 	struct store_in *in = NULL;
 
-	if (reads->nr < READAHEAD_MAX) /* what a buffer holds of pages as they are */
+	if (reads->nr < ARRAY_SIZE(reads->in))
 		in = store_in_prepare(c, pte, addr);
 	if (!in) {
 		let_go(c, pte);
@@ -242,7 +243,6 @@ static bool add_read(struct fault_ctx *c, struct reads *reads, struct pte *pte, 
 	}
 	reads->addr[reads->nr] = addr;
 	reads->in[reads->nr++] = in;
-	memcg_stat_add(c->f->tree, c->objcg, MEMCG_STAT_READAHEAD, 1);
 	return true;
 }
 
@@ -364,8 +364,14 @@ void fault_readahead(struct fault_ctx *c, struct store_in *first)
 	if (!(c->region.flags & REGION_SEQUENTIAL) || c->stream)
 		make_room(c, c->window);
 	next = bring_window(c, &reads, &end);
-	fault_foresee(c, next);
-	done = store_in_read(c->f, reads.in, reads.nr, c->may_read ? c->t->window : NULL);
+	/* Of c->self not all may come in, and its own page is another's to bring then. */
+	if (!first || !c->self)
+		fault_foresee(c, next);
+	done = store_in_read(c, reads.in, reads.nr);
+	if (first && c->self && done) {
+		c->whole = c->whole && done == reads.nr;
+		fault_foresee(c, done < reads.nr ? reads.addr[done] : next);
+	}
 	if (c->window || done)
 		wake_window(c, &reads, done, end);
 }

@@ -4,10 +4,12 @@
  *
  * Owns the stacks on which it does so.  A thread of the program must hold no engine lock
  * on memory that may be managed, so it changes to one of ours, with a task of ours, and
- * is an engine thread there but for its descriptors: of those it has only the pager's.
- * What takes others (the store, guard pages), time (memory.high) or memory that is not
+ * is an engine thread there but for its descriptors: of those it has only the pager's, and
+ * one of the store's that it can read (store/here.c).
+ * What takes others (guard pages), time (memory.high, a slow device) or memory that is not
  * there it hands to the fault thread, as the kernel does in the other mode, and waits;
- * so does everybody while a gate is closed.  Waiting holds neither stack nor lock.
+ * so does everybody while a gate is closed.  Waiting holds neither stack nor lock, but for
+ * a read, which holds both, by as many threads as leave stacks for others.
  *
  * Entry points: fault_self(), fault_self_drain().
  * Invariants: asynchronous signals are blocked, so that nothing jumps off a stack; no
@@ -21,8 +23,6 @@
 
 #include "base/os.h"
 
-/* Threads that are served at one time; more wait for each other, microseconds. */
-#define NR_STACKS 32u
 #define STACK_BYTES (128 * KIB)
 #define GUARD_BYTES PAGE_SIZE
 #define TASK_BYTES align_up(sizeof(struct fault_stack), PAGE_SIZE)
@@ -43,13 +43,13 @@ static struct fault_stack *stack_at(const struct fault *f, u32 i)
 int fault_self_init(struct fault *f)
 {
 	struct fault_stacks *s = &f->stacks;
-	u8 *memory = meta_reserve("quire: stacks of faults", NR_STACKS * STRIDE);
+	u8 *memory = meta_reserve("quire: stacks of faults", FAULT_STACKS * STRIDE);
 	int err = memory ? 0 : -ENOMEM;
 
-	for (u32 i = 0; i < NR_STACKS && !err; i++)
+	for (u32 i = 0; i < FAULT_STACKS && !err; i++)
 		err = os_mprotect(memory + i * STRIDE, GUARD_BYTES, PROT_NONE);
 	if (err) {
-		meta_unreserve(memory, NR_STACKS * STRIDE);
+		meta_unreserve(memory, FAULT_STACKS * STRIDE);
 		return err;
 	}
 	s->memory = memory;
@@ -60,15 +60,16 @@ int fault_self_init(struct fault *f)
 
 void fault_self_exit(struct fault *f)
 {
-	meta_unreserve(f->stacks.memory, NR_STACKS * STRIDE);
+	meta_unreserve(f->stacks.memory, FAULT_STACKS * STRIDE);
 }
 
 void fault_self_forget(struct fault *f)
 {
 	if (!f->stacks.memory)
 		return;
-	atomic64_store(&f->stacks.idle, (1ull << NR_STACKS) - 1);
+	atomic64_store(&f->stacks.idle, (1ull << FAULT_STACKS) - 1);
 	event_init(&f->stacks.freed);
+	atomic32_store(&f->self_reads, 0);
 }
 
 /* ---- stacks ------------------------------------------------------------------ */
@@ -233,6 +234,8 @@ static void wait_for_result(struct fault *f, u64 addr, enum fault_result res, st
 		event_signal(f->knock); /* a forked child opens it with the first fault */
 		gate_enter(f->gate);
 		gate_leave(f->gate);
+		return;
+	case FAULT_IO: /* read, and there */
 		return;
 	case FAULT_NO_MEMORY: /* to wait in order */
 		os_sleep_ns(RETRY_NS);

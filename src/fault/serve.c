@@ -328,13 +328,37 @@ static enum fault_result steal_from_frame(struct fault_ctx *c, struct pte *pte, 
 	return FAULT_DONE;
 }
 
+/* The bytes are in the store. */
+static enum fault_result serve_store(struct fault_ctx *c, struct pte *pte)
+{
+	struct store_in *in = NULL;
+	enum fault_result res = FAULT_IO;
+
+	c->kind = FAULT_STORE;
+	c->window = min_of(c->window, READ_NOW_MAX - 1);
+	if (!c->self || store_in_begin_here(c, (struct slot_id){ pte_index(pte) }))
+		in = store_in_prepare(c, pte, c->addr);
+	if (in) {
+		c->charged = false;
+		fault_readahead(c, in);
+		/* Read here, or not: then it is as it was. */
+		if (c->self && pte_type(pte) != PTE_PRESENT)
+			res = FAULT_HAND_OVER;
+	} else {
+		pte_unlock(pte);
+		res = c->self ? FAULT_HAND_OVER : FAULT_NO_MEMORY;
+	}
+	if (c->self)
+		store_in_end_here(c);
+	return res;
+}
+
 static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 {
 	struct fault *f = c->f;
 	struct slot_id slot = { pte_index(pte) };
 	struct page_id page;
 	enum fault_result res;
-	struct store_in *in;
 	int err;
 
 	switch (swap_cache_take(f->swap, slot, &page)) {
@@ -347,7 +371,9 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 	}
 	fault_expect(c, false);
 	err = zswap_load(f->zswap, &c->t->codec, slot, c->t->codec.page);
-	if (c->self && (err == -EIO || err == -EAGAIN)) {
+	if (err == -EAGAIN)
+		return serve_store(c, pte);
+	if (err == -EIO && c->self) {
 		pte_unlock(pte);
 		return FAULT_HAND_OVER;
 	}
@@ -355,17 +381,6 @@ static enum fault_result serve_swap(struct fault_ctx *c, struct pte *pte)
 		fault_poison(f, c->t, pte, c->queue, c->addr, slot);
 		c->kind = FAULT_DUP;
 		return FAULT_DONE;
-	}
-	if (err == -EAGAIN) {
-		in = store_in_prepare(c, pte, c->addr);
-		c->kind = FAULT_STORE;
-		if (!in) {
-			pte_unlock(pte);
-			return FAULT_NO_MEMORY;
-		}
-		c->charged = false;
-		fault_readahead(c, in);
-		return FAULT_IO;
 	}
 	c->kind = FAULT_ZSWAP;
 	res = fault_finish_swap_in(c, pte, slot, c->t->codec.page);
@@ -461,8 +476,9 @@ enum fault_result fault_serve(struct fault *f, struct task *t, u32 queue, u64 ad
 		.addr = addr,
 		.kind = FAULT_DUP,
 		.write = flags & (FAULT_WRITE | FAULT_WP),
-		.may_read = flags & FAULT_ALONE,
+		.may_read = flags & (FAULT_ALONE | FAULT_SELF),
 		.self = flags & FAULT_SELF,
+		.here = -1,
 		.pager_flags = fault_wake_flags(f),
 	};
 	u64 since = os_now_ns(), delay = 0;

@@ -6,7 +6,8 @@
  * (PTE_IO) until the completion maps the page on an I/O thread and unlocks.
  * Where the device has been quick of late and no other fault waits, the thread reads
  * itself: handing over to another thread and back costs 40 us beside a read of 55, and a
- * read a page several times what one read of neighbours does.
+ * read a page several times what one read of neighbours does.  So does one of the program
+ * (signal mode); what it cannot read it leaves as it was, to the fault thread.
  * The request also counts as a passer of the fault gate, so that fork and
  * mremap wait for it.  The charge travels with the request.
  *
@@ -26,6 +27,7 @@
 /* Slower than this on average: another fault may come meanwhile, and is not to wait. */
 #define READ_NOW_NS (250 * NSEC_PER_USEC)
 #define READ_NOW_SAMPLE 64u /* one read in so many, then */
+#define SELF_READS_MAX (FAULT_STACKS / 2)
 #define TRANSFER_NS (4 * NSEC_PER_USEC) /* a page at 1 GB/s */
 
 static struct store_in *get_request(struct fault *f)
@@ -52,6 +54,27 @@ static bool aim(struct store_in *in)
 	in->get.buf = in->data;
 	in->get.done = read_done;
 	return true;
+}
+
+/* The page is as it was.  Who faulted on a neighbour meanwhile was left to this read. */
+static void not_now(const struct store_in *in)
+{
+	struct fault *f = in->f;
+
+	if (!in->ahead && !in->self)
+		fault_defer(f, in->queue, in->addr, in->write ? FAULT_WRITE : 0,
+			    objcg_memcg(f->tree, (struct objcg_id){ in->objcg }));
+	else if (!MUTANT(neighbour_left_asleep))
+		f->mm->pager.ops->wake(&f->mm->pager, in->queue, in->addr, PAGE_SIZE);
+}
+
+static void came_in(const struct store_in *in)
+{
+	struct objcg_id o = { in->objcg };
+
+	fault_account(in->f, o, FAULT_STORE, in->since_ns);
+	if (in->ahead)
+		memcg_stat_add(in->f->tree, o, MEMCG_STAT_READAHEAD, 1);
 }
 
 /* err: 0; -EAGAIN, not now; else the bytes are lost. */
@@ -83,11 +106,10 @@ static void finish(struct store_in *in, struct task *t, int err)
 	if (c.charged)
 		memcg_uncharge(f->tree, &t->stock, c.objcg, 1);
 	memcg_drain_stock(f->tree, &t->stock);
-	if (res == FAULT_NO_MEMORY && !in->ahead)
-		fault_defer(f, in->queue, in->addr, in->write ? FAULT_WRITE : 0,
-			    objcg_memcg(f->tree, c.objcg));
+	if (res == FAULT_NO_MEMORY)
+		not_now(in);
 	else if (res == FAULT_DONE && !err)
-		fault_account(f, c.objcg, FAULT_STORE, in->since_ns);
+		came_in(in);
 	atomic32_store(&in->used, 0);
 }
 
@@ -126,13 +148,6 @@ static void submit(struct store_in *in)
 		end_read(in, -EAGAIN); /* the bytes are well, there is no room to read them */
 }
 
-/* Is the device quick of late?  If not, that is asked again now and then. */
-static bool device_is_quick(struct fault *f)
-{
-	return atomic32_peek(&f->read_ns) <= READ_NOW_NS ||
-	       atomic32_fetch_add(&f->read_turn, 1) % READ_NOW_SAMPLE == 0;
-}
-
 /* A moving average of what nr objects took, less their transfer: one that is very late
  * counts as four that are too slow.  Racing with others it is a guess. */
 static void note_latency(struct fault *f, u64 since_ns, u32 nr)
@@ -153,13 +168,16 @@ static void read_done(struct store_get *get, int res)
 
 	if (!err)
 		err = zswap_finish_read(f->zswap, in->slot, in->data, get->len, in->raw, in->page);
-	if (err && in->retries < IO_RETRIES && !MUTANT(read_not_tried_again)) {
+	if (err && !in->self && in->retries < IO_RETRIES && !MUTANT(read_not_tried_again)) {
 		in->retries++;
 		stat_add(&f->nr_io_retry, 1);
 		submit(in);
 		return;
 	}
-	end_read(in, is_passing(err) ? -EAGAIN : err);
+	/* Not the store's file, perhaps: what is lost the fault thread decides. */
+	if (is_passing(err) || (err && in->self && !MUTANT(read_here_poisons)))
+		err = -EAGAIN;
+	end_read(in, err);
 }
 
 struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr)
@@ -177,6 +195,7 @@ struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr
 	in->objcg = c->objcg.v;
 	in->write = c->write;
 	in->ahead = addr != c->addr;
+	in->self = c->self;
 	in->hold_wake = false;
 	in->since_ns = os_now_ns();
 	in->retries = 0;
@@ -185,37 +204,67 @@ struct store_in *store_in_prepare(struct fault_ctx *c, struct pte *pte, u64 addr
 	return in;
 }
 
-/* Those from the front that can be read together, by this thread; 0: not now. */
-static u32 read_now(struct fault *f, struct store_in *const *in, u32 nr, u8 *buf)
+/* Has the device been quick of late?  If not, that is asked again now and then. */
+static bool device_is_quick(struct fault *f)
 {
-	struct store *s = zswap_backing(f->zswap);
+	return atomic32_peek(&f->read_ns) <= READ_NOW_NS ||
+	       atomic32_fetch_add(&f->read_turn, 1) % READ_NOW_SAMPLE == 0;
+}
+
+bool store_in_begin_here(struct fault_ctx *c, struct slot_id slot)
+{
+	struct store *s = zswap_backing(c->f->zswap);
+	struct store_loc loc;
+	u32 len;
+	bool raw;
+
+	/* Each holds one of the stacks on which others' faults are served, too. */
+	if (atomic32_fetch_add(&c->f->self_reads, 1) < SELF_READS_MAX && device_is_quick(c->f) &&
+	    zswap_store_place(c->f->zswap, slot, &loc, &len, &raw))
+		c->here = s->ops->here(s, loc);
+	if (c->here < 0)
+		atomic32_fetch_sub(&c->f->self_reads, 1);
+	return c->here >= 0;
+}
+
+void store_in_end_here(struct fault_ctx *c)
+{
+	if (c->here >= 0)
+		atomic32_fetch_sub(&c->f->self_reads, 1);
+}
+
+/* Those from the front that can be read together, by this thread; 0: not now. */
+static u32 read_now(struct fault_ctx *c, struct store_in *const *in, u32 nr)
+{
+	struct store *s = zswap_backing(c->f->zswap);
 	struct store_get *gets[READAHEAD_MAX];
 	u64 since = os_now_ns();
 	int n = 0;
 
-	if (!s->ops->get_now || !device_is_quick(f))
-		return 0;
 	for (; n < (int)nr && aim(in[n]); n++) {
 		in[n]->hold_wake = true;
 		gets[n] = &in[n]->get;
 	}
 	if (n)
-		n = s->ops->get_now(s, gets, (u32)n, buf, FAULT_WINDOW_BYTES);
+		n = s->ops->get_now(s, gets, (u32)n, c->t->window, FAULT_WINDOW_BYTES, c->here);
 	if (n <= 0)
 		return 0;
-	note_latency(f, since, (u32)n);
+	note_latency(c->f, since, (u32)n);
 	return (u32)n;
 }
 
-u32 store_in_read(struct fault *f, struct store_in *const *in, u32 nr, u8 *buf)
+u32 store_in_read(struct fault_ctx *c, struct store_in *const *in, u32 nr)
 {
 	u32 done = 0;
 
-	/* What lies elsewhere is submitted: one after the other it would take long. */
-	if (buf && nr)
-		done = read_now(f, in, nr, buf);
-	for (u32 i = done; i < nr; i++)
-		submit(in[i]);
+	if (nr && c->may_read && c->t->window && (c->self || device_is_quick(c->f)))
+		done = read_now(c, in, nr);
+	for (u32 i = done; i < nr; i++) {
+		if (c->self)
+			end_read(in[i], -EAGAIN); /* I/O threads are the engine's */
+		else
+			submit(in[i]); /* one after the other it would take long */
+	}
 	return done;
 }
 

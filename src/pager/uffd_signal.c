@@ -20,16 +20,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "base/mutant.h"
 #include "base/os.h"
-
-/* Numbers are looked for from the end of what select(2) can use, or of the limit. */
-#define HIGH_FD 1024u
-#define HIGH_FDS 32u
 
 int pager_signal_init(struct pager *p)
 {
@@ -56,22 +50,6 @@ void pager_signal_forget(struct pager *p)
 
 /* ---- the descriptor -------------------------------------------------------- */
 
-/* Where a program that counts on the lowest free number does not meet it. */
-static int move_high(int fd)
-{
-	struct rlimit64 limit = { HIGH_FD, HIGH_FD };
-	u32 end;
-	int high;
-
-	os_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit, 0, 0);
-	end = (u32)min_of(limit.rlim_cur, (u64)HIGH_FD);
-	high = os_fcntl(fd, F_DUPFD_CLOEXEC, end > HIGH_FDS ? end - HIGH_FDS : 0);
-	if (high < 0)
-		return fd;
-	os_close(fd);
-	return high;
-}
-
 int pager_signal_open(struct pager *p, int dev_fd)
 {
 	u64 features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
@@ -83,7 +61,7 @@ int pager_signal_open(struct pager *p, int dev_fd)
 		os_close(dev);
 	if (fd < 0)
 		return fd;
-	fd = move_high(fd);
+	fd = os_fd_high(fd);
 	if (os_fstat(fd, &st)) {
 		os_close(fd);
 		return -EIO;
@@ -96,10 +74,7 @@ int pager_signal_open(struct pager *p, int dev_fd)
 
 static bool is_there(const struct pager *p)
 {
-	struct stat st;
-
-	return p->signal.fd >= 0 && !os_fstat(p->signal.fd, &st) && st.st_dev == p->signal.dev &&
-	       st.st_ino == p->signal.ino;
+	return os_fd_is(p->signal.fd, p->signal.dev, p->signal.ino);
 }
 
 void pager_signal_close(struct pager *p)

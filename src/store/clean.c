@@ -106,27 +106,26 @@ static int flush_batch(struct clean *c)
 }
 
 /*
- * The object at `pos`, if one begins there; returns the next position: behind
- * it, or the next block.  Old headers from an earlier life of the segment may
- * pass the check; live() does not want them.
+ * The object at `pos`, if one that is wanted begins there; returns the next position,
+ * behind it.  What is not wanted is no help in finding the next: headers of an earlier
+ * life of the segment, where a write failed, pass the check, and their objects end in
+ * the middle of later ones.
  */
 static u32 take_object(struct clean *c, u32 pos, u32 end)
 {
-	u32 next_block = align_down(pos, (u32)PAGE_SIZE) + (u32)PAGE_SIZE;
 	struct store_loc loc = loc_make((u32)c->lg->own, c->base + pos);
 	struct obj_header h;
 
 	memcpy(&h, c->buf + pos, sizeof(h));
-	if (!log_header_valid(&h, loc) || pos + obj_size(h.len) > end)
-		return next_block;
-	if (c->up->live(c->up->ctx, h.owner, loc)) {
-		c->from[c->nr] = loc;
-		c->put[c->nr++] = (struct store_put){
-			.data = c->buf + pos + sizeof(h),
-			.len = h.len,
-			.owner = h.owner,
-		};
-	}
+	if (!log_header_valid(&h, loc) || pos + obj_size(h.len) > end ||
+	    !c->up->live(c->up->ctx, h.owner, loc))
+		return pos + OBJ_ALIGN;
+	c->from[c->nr] = loc;
+	c->put[c->nr++] = (struct store_put){
+		.data = c->buf + pos + sizeof(h),
+		.len = h.len,
+		.owner = h.owner,
+	};
 	return pos + obj_size(h.len);
 }
 
@@ -179,8 +178,8 @@ static int clean_seg(struct clean *c, struct log_file *f, u32 seg, u32 fill, s64
 	return 0;
 }
 
-/* Objects of more than half a block take a whole one, so segments full of them look
- * sparse and move for nothing.  The sparsest come first. */
+/* The last block of a put is its own, so segments of small puts look sparse and may move
+ * for nothing.  The sparsest come first. */
 static u64 clean_segs(struct clean *c, u64 bytes)
 {
 	struct log_file *f = &c->lg->file[c->lg->own];

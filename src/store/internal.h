@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * internal.h - the log store, for log.c, segment.c, clean.c and share.c.
+ * internal.h - the log store, for log.c, segment.c, here.c, clean.c and share.c.
  *
  * A file is cut into segments of 1 MiB, a segment into blocks of 4 KiB.  Blocks
  * are written once between two lives of their segment.
@@ -39,7 +39,7 @@
 
 /* ---- objects ------------------------------------------------------------- */
 
-/* In front of every object, 16-byte aligned; len 0 ends a block. */
+/* In front of every object, 16-byte aligned. */
 struct obj_header {
 	u32 owner;
 	u16 len;
@@ -140,6 +140,12 @@ struct log_writer {
 	bool busy; /* (L) */
 };
 
+/* Our file, for who has another table of descriptors. */
+struct log_origin {
+	int tid, fd; /* in whose table, and its number there */
+	u64 dev, ino;
+};
+
 struct log {
 	struct store s;
 	struct meta *meta; /* (C) */
@@ -149,6 +155,8 @@ struct log {
 	struct mutex lock;
 	struct log_file file[STORE_MAX_FILES]; /* (L) */
 	int own; /* (L) index of our file, -1: not opened yet */
+	struct log_origin origin; /* (L) of it */
+	struct atomic64 here; /* (A) it in the program's table (here.c) */
 	u32 open_seg; /* (L) 0: none */
 	/* (L) segments of our file */
 	struct ilist free;
@@ -203,6 +211,9 @@ void log_free_seg_locked(struct log *lg, struct log_file *f, u32 seg);
 /* Give space that was free for LOG_PUNCH_AFTER_NS back to the file system. */
 void log_trim(struct log *lg, u32 max_segs);
 void log_check(struct log *lg);
+
+/* here.c */
+int log_here(struct store *s, struct store_loc loc);
 
 /* clean.c */
 u64 log_clean(struct store *s, u64 bytes, const struct store_clean_ops *up);

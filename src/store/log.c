@@ -7,12 +7,9 @@
  * move objects (clean.c), does not run reads (ring.c) and knows no hashes: the
  * header check catches a wrong place, the slot's hash a wrong content.
  *
- * A put packs up to LOG_WRITE_BLOCKS blocks, first fit, and writes them with
+ * A put packs up to LOG_WRITE_BLOCKS blocks, end to end, and writes them with
  * one pwrite; the tail of the last block is padding, since a block is never
- * written twice.  An object crosses a 4 KiB boundary only if it is larger than
- * a block; such objects start right behind the last block's content.  Blocks
- * are read linearly by the cleaner: headers follow each other, len 0 ends a
- * block.
+ * written twice.  The cleaner looks for headers, and asks their owners.
  *
  * Entry points: store_log_open() and the ops.  A segment with a read or write
  * in flight is pinned: it is neither reused nor punched.
@@ -55,69 +52,28 @@ bool log_header_valid(const struct obj_header *h, struct store_loc loc)
 
 /* ---- packing ----------------------------------------------------------------------- */
 
-/* Blocks of one write: bytes used in each; offsets are from the first block. */
+/* Objects of one write, end to end; offsets are from the first block. */
 struct pack {
 	u32 seg;
 	u64 base; /* offset of the first block in the file */
 	u32 nr_blocks;
-	u32 max_blocks;
 	u32 nr_objs;
 	u32 bytes; /* of objects */
-	u16 used[LOG_WRITE_BLOCKS];
 	u32 off[STORE_MAX_BATCH];
 };
 
-/* Larger than a block: behind the last block's content, over its end. */
-static bool pack_large(struct pack *p, u32 size, u32 *ret_off)
-{
-	u32 off = p->nr_blocks * (u32)PAGE_SIZE;
-	u32 end;
-
-	if (p->nr_blocks)
-		off = off - (u32)PAGE_SIZE + p->used[p->nr_blocks - 1];
-	end = off + size;
-	if (end > p->max_blocks * PAGE_SIZE)
-		return false;
-	while (p->nr_blocks * PAGE_SIZE < end) {
-		if (p->nr_blocks)
-			p->used[p->nr_blocks - 1] = PAGE_SIZE;
-		p->used[p->nr_blocks++] = PAGE_SIZE;
-	}
-	p->used[p->nr_blocks - 1] = (u16)(end - (p->nr_blocks - 1) * (u32)PAGE_SIZE);
-	*ret_off = off;
-	return true;
-}
-
-static bool pack_small(struct pack *p, u32 size, u32 *ret_off)
-{
-	u32 b = 0;
-
-	while (b < p->nr_blocks && p->used[b] + size > PAGE_SIZE)
-		b++;
-	if (b == p->max_blocks)
-		return false;
-	if (b == p->nr_blocks)
-		p->used[p->nr_blocks++] = 0;
-	*ret_off = b * (u32)PAGE_SIZE + p->used[b];
-	p->used[b] = (u16)(p->used[b] + size);
-	return true;
-}
-
-/* As many of objs, in order, as fit into max_blocks. */
+/* As many of objs as fit into max_blocks. */
 static void pack_plan(struct pack *p, const struct store_put *objs, u32 nr, u32 max_blocks)
 {
-	p->nr_blocks = p->nr_objs = p->bytes = 0;
-	p->max_blocks = min_of(max_blocks, LOG_WRITE_BLOCKS);
-	for (u32 i = 0; i < nr; i++) {
-		u32 size = obj_size(objs[i].len);
-		bool fits = size > PAGE_SIZE ? pack_large(p, size, &p->off[i]) :
-					       pack_small(p, size, &p->off[i]);
+	u32 max = min_of(max_blocks, LOG_WRITE_BLOCKS) * (u32)PAGE_SIZE;
 
-		if (!fits)
-			break;
+	p->nr_objs = p->bytes = 0;
+	for (u32 i = 0; i < nr && p->bytes + obj_size(objs[i].len) <= max; i++) {
+		p->off[i] = p->bytes;
+		p->bytes += obj_size(objs[i].len);
 		p->nr_objs++;
-		p->bytes += size;
 	}
+	p->nr_blocks = align_up(p->bytes, (u32)PAGE_SIZE) >> PAGE_SHIFT;
 }
 
 static void pack_fill(const struct pack *p, u32 file, struct store_put *objs, u8 *buf)
@@ -133,8 +89,7 @@ static void pack_fill(const struct pack *p, u32 file, struct store_put *objs, u8
 		memcpy(to + sizeof(h), objs[i].data, len);
 		memset(to + sizeof(h) + len, 0, pad);
 	}
-	for (u32 b = 0; b < p->nr_blocks; b++)
-		memset(buf + b * PAGE_SIZE + p->used[b], 0, PAGE_SIZE - p->used[b]);
+	memset(buf + p->bytes, 0, p->nr_blocks * PAGE_SIZE - p->bytes);
 }
 
 /* ---- put ------------------------------------------------------------------------------ */
@@ -375,17 +330,23 @@ static void unpin(struct log *lg, struct store_loc loc)
 	mutex_unlock(&lg->lock);
 }
 
-/* The reader has get's blocks in get->bounce, or failed. */
-static void finish_get(void *ctx, struct store_get *get, int res)
+/* One operation on the device is over; got: bytes or -errno. */
+static void count_read(struct log *lg, u64 off, u64 bytes, long got)
 {
-	struct log *lg = ctx;
+	stat_add(&lg->s.nr_reads, 1);
+	if (got > 0)
+		stat_add(&lg->s.bytes_read, (u64)got);
+	PROBE_IO_COMPLETE(off, bytes, got);
+}
+
+/* get's blocks are in get->bounce, or res says why not. */
+static void end_get(struct log *lg, struct store_get *get, int res)
+{
 	struct obj_header h;
 
-	stat_add(&lg->s.nr_reads, 1);
 	if (res >= 0) {
 		const u8 *obj = get->bounce + (loc_off(get->loc) - get->off);
 
-		stat_add(&lg->s.bytes_read, get->span);
 		memcpy(&h, obj, sizeof(h));
 		if (log_header_valid(&h, get->loc) && h.len == get->len && h.owner == get->owner)
 			memcpy(get->buf, obj + sizeof(h), get->len);
@@ -396,9 +357,17 @@ static void finish_get(void *ctx, struct store_get *get, int res)
 		(void)os_fadvise(get->fd, get->off, get->span, POSIX_FADV_DONTNEED);
 	if (res < 0)
 		stat_add(&lg->s.nr_read_errors, 1);
-	PROBE_IO_COMPLETE(get->off, get->span, res);
 	unpin(lg, get->loc);
 	get->done(get, min_of(res, 0));
+}
+
+/* The reader is done with it. */
+static void finish_get(void *ctx, struct store_get *get, int res)
+{
+	struct log *lg = ctx;
+
+	count_read(lg, get->off, get->span, res < 0 ? res : (long)get->span);
+	end_get(lg, get, res);
 }
 
 /* Where it lies; its segment stays until unpin(). */
@@ -432,50 +401,65 @@ static int log_get(struct store *s, struct store_get *get)
 	return err;
 }
 
-/* How many from the front one read of `bytes` covers; *ret_end: where it ends. */
-static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, u32 bytes,
-			 u64 *ret_end)
-{
+/* What one read covers. */
+struct extent {
 	u64 start, end;
+	u32 max; /* bytes */
+};
+
+/* get lies in it or near it, on either side; then it grows. */
+static bool extend(struct extent *x, const struct store_get *get)
+{
+	u64 start = get->off, end = start + get->span;
+
+	if (start > x->end + LOG_READ_GAP || end + LOG_READ_GAP < x->start ||
+	    max_of(end, x->end) - min_of(start, x->start) > x->max)
+		return false;
+	x->start = min_of(start, x->start);
+	x->end = max_of(end, x->end);
+	return true;
+}
+
+/* How many from the front one read covers. */
+static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, struct extent *x)
+{
 	u32 n = 1;
 
 	locate(lg, gets[0]);
-	start = gets[0]->off;
-	end = start + gets[0]->span;
+	x->start = gets[0]->off;
+	x->end = x->start + gets[0]->span;
 	for (; n < nr; n++) {
-		struct store_get *get = gets[n];
-
-		locate(lg, get);
-		if (get->fd != gets[0]->fd || get->off < start || get->off > end + LOG_READ_GAP ||
-		    max_of(end, get->off + get->span) - start > bytes) {
-			unpin(lg, get->loc);
+		locate(lg, gets[n]);
+		if (gets[n]->fd != gets[0]->fd || !extend(x, gets[n])) {
+			unpin(lg, gets[n]->loc);
 			break;
 		}
-		end = max_of(end, get->off + get->span);
 	}
-	*ret_end = end;
 	return n;
 }
 
-static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes)
+static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes,
+		       int here)
 {
 	struct log *lg = log_of(s);
-	u64 end = 0, start;
-	u32 n = near_together(lg, gets, nr, bytes, &end);
+	struct extent x = { .max = bytes };
+	u32 n = near_together(lg, gets, nr, &x);
 	long got;
 
-	start = gets[0]->off;
-	PROBE_IO_SUBMIT(start, end - start, false);
+	PROBE_IO_SUBMIT(x.start, x.end - x.start, false);
 	got = failpoint("store_read_now");
 	if (!got)
-		got = os_pread(gets[0]->fd, buf, end - start, start);
+		got = os_pread(here >= 0 ? here : gets[0]->fd, buf, x.end - x.start, x.start);
+	count_read(lg, x.start, x.end - x.start, got);
 	for (u32 i = 0; i < n; i++) {
 		struct store_get *get = gets[i];
-		u64 at = get->off - start;
+		u64 at = get->off - x.start;
 		int res = got < 0 ? (int)got : at + get->span <= (u64)got ? 0 : -EIO;
 
 		get->bounce = buf + at;
-		finish_get(lg, get, res);
+		if (here >= 0)
+			get->fd = here;
+		end_get(lg, get, res);
 	}
 	return (int)n;
 }
@@ -511,6 +495,7 @@ static const struct store_ops log_ops = {
 	.put = log_put,
 	.get = log_get,
 	.get_now = log_get_now,
+	.here = log_here,
 	.free = log_free,
 	.clean = log_clean,
 	.close = log_close,

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <linux/fcntl.h>
+#include <sys/stat.h>
 
 #include "base/assert.h"
 #include "base/fmt.h"
@@ -128,10 +129,20 @@ static int free_file_slot(const struct log *lg)
 	return -EMFILE;
 }
 
+/* Without its number a file is not known again, and not read by others: st is zeros. */
+static struct log_origin origin_of(int fd)
+{
+	struct stat st = { 0 };
+
+	(void)!os_fstat(fd, &st);
+	return (struct log_origin){ os_gettid(), fd, st.st_dev, st.st_ino };
+}
+
 /* Open our file.  Only one thread may be in here (the first put, or open). */
 int log_open_file(struct log *lg)
 {
 	int i = free_file_slot(lg);
+	struct log_origin origin;
 	struct log_file *f;
 	int err;
 
@@ -141,6 +152,7 @@ int log_open_file(struct log *lg)
 	f->fd = open_direct_or_plain(lg);
 	if (f->fd < 0)
 		return f->fd;
+	origin = origin_of(f->fd);
 	f->alive_wr = -1;
 	err = xtable_init(&f->segs, lg->meta, "quire: segments", sizeof(struct log_seg),
 			  (u32)min_of(lg->s.max_bytes >> SEG_SHIFT, (u64)LOG_MAX_SEGS) + 2);
@@ -156,6 +168,7 @@ int log_open_file(struct log *lg)
 	mutex_lock(&lg->lock);
 	f->kind = FILE_OWN;
 	lg->own = i;
+	lg->origin = origin;
 	mutex_unlock(&lg->lock);
 	return 0;
 

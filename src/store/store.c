@@ -68,7 +68,7 @@ void store_to_text(const struct store *s, struct fmt *out)
 	fmt_add(out,
 		"store: file %llu of %llu bytes%s, live %llu, inherited %llu, objects %llu\n"
 		"store: reads %llu bytes %llu errors %llu, writes %llu bytes %llu errors %llu, "
-		"no_space %llu cleaned %llu%s%s\n",
+		"no_space %llu cleaned %llu, opened_here %llu refused_here %llu%s%s\n",
 		(unsigned long long)stat_read(&s->bytes_file), (unsigned long long)s->max_bytes,
 		stat_read(&s->full) ? ", full" : "", (unsigned long long)stat_read(&s->bytes_live),
 		(unsigned long long)stat_read(&s->bytes_inherited),
@@ -80,6 +80,8 @@ void store_to_text(const struct store *s, struct fmt *out)
 		(unsigned long long)stat_read(&s->bytes_written),
 		(unsigned long long)stat_read(&s->nr_write_errors),
 		(unsigned long long)stat_read(&s->nr_enospc),
-		(unsigned long long)stat_read(&s->nr_cleaned), s->direct ? ", direct" : "",
+		(unsigned long long)stat_read(&s->nr_cleaned),
+		(unsigned long long)stat_read(&s->nr_here_opened),
+		(unsigned long long)stat_read(&s->nr_here_refused), s->direct ? ", direct" : "",
 		stat_read(&s->ring) ? ", io_uring" : "");
 }

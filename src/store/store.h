@@ -40,9 +40,9 @@ struct store_get {
 	u32 len;
 	u32 owner; /* as put; compared with the object's header */
 	u8 *buf; /* receives exactly len bytes on success */
-	/* Runs on an I/O thread of the store.  res: 0 or -errno (-EIO: device error
-	 * or not this object; -ENOMEM, -EAGAIN: the system's, the object is well).
-	 * The store does not touch get any more. */
+	/* Runs on an I/O thread of the store, or on the caller's (get_now).  res: 0 or
+	 * -errno (-EIO: device error or not this object; -ENOMEM, -EAGAIN: the system's,
+	 * the object is well).  The store does not touch get any more. */
 	void (*done)(struct store_get *get, int res);
 	void *ctx;
 	/* the store's own */
@@ -62,8 +62,9 @@ struct store_config {
 
 struct store;
 
-/* Upcall of the cleaner: is the object of `owner` at `loc` still wanted?  And: it
- * was copied to `to`; returns false when it died meanwhile (then `to` is freed). */
+/* Upcall of the cleaner: is the object of `owner`, which may be any number, at `loc` still
+ * wanted?  And: it was copied to `to`; returns false when it died meanwhile (then `to` is
+ * freed). */
 struct store_clean_ops {
 	bool (*live)(void *ctx, u32 owner, struct store_loc loc);
 	bool (*moved)(void *ctx, u32 owner, struct store_loc from, struct store_loc to);
@@ -81,12 +82,19 @@ struct store_ops {
 	/* Start a read; 0, or -errno and done() does not run.  Never blocks. */
 	int (*get)(struct store *s, struct store_get *get);
 	/*
-	 * The same, read here and now, where waiting for the device costs less than
-	 * waking somebody to do so: as many from the front as lie close together, in one
-	 * operation, through buf (page aligned).  How many (>= 1), their done() has run;
-	 * or an error as of get().
+	 * The same, read by the caller, where waiting for the device costs less than waking
+	 * somebody to do so: as many from the front as lie close together, in one
+	 * operation, through buf (page aligned).  here: -1, or what here() said of the first.
+	 * How many (>= 1), their done() has run; it may not call get() where here was given,
+	 * since I/O threads start with the table of who starts them.
 	 */
-	int (*get_now)(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes);
+	int (*get_now)(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes,
+		       int here);
+	/*
+	 * For a thread that has the program's table of descriptors and not the engine's: how
+	 * it can read what lies at loc, or -errno: not from there, now or ever.
+	 */
+	int (*here)(struct store *s, struct store_loc loc);
 	/* O(1), never fails, never blocks on I/O. */
 	void (*free)(struct store *s, struct store_loc loc, u32 len);
 	/* Copy live objects out of sparse segments until about `bytes` of file
@@ -106,6 +114,7 @@ struct store {
 	struct counter64 nr_reads, nr_writes; /* operations on the device */
 	struct counter64 bytes_read, bytes_written;
 	struct counter64 nr_read_errors, nr_write_errors, nr_enospc;
+	struct counter64 nr_here_opened, nr_here_refused; /* by threads of the program */
 	struct counter64 nr_cleaned; /* segments */
 	struct counter64 full; /* 1: may not grow (limit, device), and has hardly any room */
 	u64 max_bytes; /* (C) after open */
@@ -125,6 +134,9 @@ int QUIRE_MUST_CHECK store_log_open(const struct store_config *cfg, struct meta 
 				    struct store **ret_store);
 /* Stop its threads and give everything back; tests and teardown. */
 void store_close(struct store *s);
+/* On a thread with the program's table, in which here() may have left something: before
+ * store_close(), and in a forked child before store_fork_child(). */
+void store_forget_here(struct store *s);
 struct fmt;
 void store_to_text(const struct store *s, struct fmt *out);
 

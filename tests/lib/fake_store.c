@@ -101,7 +101,8 @@ bool fake_store_complete(struct fake_store *f)
 	get = f->pending;
 	if (get) {
 		f->pending = get->next;
-		res = read_locked(f, get);
+		res = f->nr_no_memory ? -ENOMEM : read_locked(f, get);
+		f->nr_no_memory -= f->nr_no_memory > 0;
 	}
 	mutex_unlock(&f->lock);
 	if (get)
@@ -110,7 +111,8 @@ bool fake_store_complete(struct fake_store *f)
 }
 
 /* As many as were put one after the other, or now_max. */
-static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes)
+static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes,
+			int here)
 {
 	struct fake_store *f = fake_of(s);
 	u64 first = gets[0]->loc.v;
@@ -118,6 +120,7 @@ static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr, 
 
 	(void)buf;
 	(void)bytes;
+	(void)here;
 	nr = f->now_max ? min_of(nr, f->now_max) : nr;
 	for (; n < nr && gets[n]->loc.v == first + n; n++) {
 		int res;
@@ -128,6 +131,12 @@ static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr, 
 		gets[n]->done(gets[n], res);
 	}
 	return (int)n;
+}
+
+static int fake_here(struct store *s, struct store_loc loc)
+{
+	(void)loc;
+	return fake_of(s)->here_error;
 }
 
 static void fake_free(struct store *s, struct store_loc loc, u32 len)
@@ -166,9 +175,9 @@ bool fake_store_move(struct fake_store *f, const struct store_clean_ops *up)
 /* No file, nothing that could be sparse. */
 static u64 fake_clean(struct store *s, u64 bytes, const struct store_clean_ops *up)
 {
-	(void)s;
-	(void)bytes;
 	(void)up;
+	if (bytes)
+		atomic32_fetch_add(&fake_of(s)->nr_cleans, 1);
 	return 0;
 }
 
@@ -182,6 +191,7 @@ static const struct store_ops fake_ops = {
 	.put = fake_put,
 	.get = fake_get,
 	.get_now = fake_get_now,
+	.here = fake_here,
 	.free = fake_free,
 	.clean = fake_clean,
 	.close = fake_close,

@@ -29,8 +29,11 @@ struct fake_store {
 	u64 next_loc; /* (lock) */
 	int put_error; /* what put() says instead of working; 0: it works */
 	u32 now_max; /* objects that lie together, for get_now(); 0: all */
+	int here_error; /* what here() says; 0: it works */
 	struct atomic32 get_error; /* the same for get(), also set while others run */
+	u32 nr_no_memory; /* (lock) so many reads of get() end so */
 	int read_error; /* how reads end */
+	struct atomic32 nr_cleans; /* in vain, all of them */
 	u32 nr_room; /* objects that fit before -ENOSPC */
 	struct fake_object object[FAKE_STORE_OBJECTS];
 };

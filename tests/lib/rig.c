@@ -170,7 +170,7 @@ void rig_content(u8 *page, enum rig_fill fill, u32 seed)
 
 /* ---- threads ------------------------------------------------------------------ */
 
-static enum fault_result fault_by(struct rig *r, u32 t, u32 page, u32 flags)
+enum fault_result rig_fault_with(struct rig *r, u32 t, u32 page, u32 flags)
 {
 	struct memcg_id over = { 0 };
 	enum fault_result res;
@@ -184,7 +184,7 @@ static enum fault_result fault_by(struct rig *r, u32 t, u32 page, u32 flags)
 
 enum fault_result rig_fault(struct rig *r, u32 t, u32 page)
 {
-	return fault_by(r, t, page, 0);
+	return rig_fault_with(r, t, page, 0);
 }
 
 /* NULL, and why. */
@@ -215,8 +215,9 @@ static u8 *fault_in(struct rig *r, u32 t, u32 page, bool write)
 	u8 *bytes = try_hold(r, page, write, &flags);
 
 	while (!bytes) {
-		(void)fault_by(r, t, page,
-			       (write ? FAULT_WRITE : 0) | (flags & FAKE_PRESENT ? FAULT_WP : 0));
+		(void)rig_fault_with(r, t, page,
+				     (write ? FAULT_WRITE : 0) |
+					     (flags & FAKE_PRESENT ? FAULT_WP : 0));
 		/* As populate.c: the lock comes back when the read is done. */
 		pte = rig_pte(r, page);
 		if (pte && pte_peek(pte) & PTE_IO && !fake_store_complete(&r->store)) {

@@ -65,6 +65,8 @@ void rig_stream(struct rig *r);
 
 /* One fault, as a fault thread. */
 enum fault_result rig_fault(struct rig *r, u32 t, u32 page);
+/* flags: enum fault_flags. */
+enum fault_result rig_fault_with(struct rig *r, u32 t, u32 page, u32 flags);
 /* The program reads / writes a page, faulting until it is there (I/O included). */
 void rig_read(struct rig *r, u32 t, u32 page);
 void rig_write(struct rig *r, u32 t, u32 page, enum rig_fill fill, u32 seed);

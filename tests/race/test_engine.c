@@ -130,19 +130,51 @@ static void stop_small_kswapd(void)
 	stop_threads();
 }
 
-static void small_limit(void)
+static void start_small_kswapd(void)
 {
 	int err;
 
-	all_states();
-	memcg_set_max(rig->e->tree, rig->p, COUNTER_MEMORY, 7);
 	small_kswapd.thread = (struct thread){ .name = "small kswapd", .fn = keep_room };
 	err = thread_start(&small_kswapd.thread);
 	quire_assert(!err);
 }
 
+static void small_limit(void)
+{
+	all_states();
+	memcg_set_max(rig->e->tree, rig->p, COUNTER_MEMORY, 7);
+	start_small_kswapd();
+}
+
 RACE(I4_limit, .setup = small_limit, .body = { program, second_program, unmap_range },
      .stop = stop_small_kswapd, .random = 5000, .depth = 4)
+
+/* ---- a neighbour's read fails: who has met it on its way is not forgotten ------------- */
+
+static void scan_fails(void)
+{
+	rig_make(rig, 0, 2, RIG_TEXT, RIG_STORE);
+	rig_advise(rig, REGION_SEQUENTIAL);
+	rig->store.now_max = 1;
+	rig->store.nr_no_memory = 2 * 9; /* both pages, each tried again eight times */
+	rig_start_threads(rig);
+	start_small_kswapd();
+}
+
+static void use_0(void *ctx)
+{
+	(void)ctx;
+	use_page(0, 10);
+}
+
+static void use_1(void *ctx)
+{
+	(void)ctx;
+	use_page(1, 11);
+}
+
+RACE(I4_refused_neighbour, .setup = scan_fails, .body = { use_0, use_1 }, .stop = stop_small_kswapd,
+     .random = 5000, .depth = 3, .mutants = { MUTANT_neighbour_left_asleep })
 
 RACE(I1_engine, .setup = all_states, .body = { program, second_program, reclaim, unmap_range },
      .stop = stop_threads, .random = 20000, .depth = 4)

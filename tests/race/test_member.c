@@ -158,7 +158,11 @@ static void what_we_kept(void)
 /* Also where somebody charged whenever it was tried: once more. */
 static void recounted(void)
 {
+	int err = segment_lock(reaper);
+
+	quire_assert(!err);
 	rebuild_due_counters(reaper);
+	segment_unlock(reaper);
 	rig->e->tree->seg->shared = false;
 	nothing();
 }

@@ -20,6 +20,16 @@ static void read_0(void *ctx)
 	rig_read(rig, 0, 0);
 }
 
+/* Signal mode: the thread that faults reads, and hands over what it could not. */
+static void read_0_here(void *ctx)
+{
+	enum fault_result res = rig_fault_with(rig, 0, 0, FAULT_SELF);
+
+	quire_assert(res == FAULT_IO || res == FAULT_DONE || res == FAULT_HAND_OVER);
+	quire_assert(!stat_read(&rig->e->fault.nr_poisoned));
+	read_0(ctx);
+}
+
 static void write_0(void *ctx)
 {
 	(void)ctx;
@@ -180,6 +190,8 @@ RACE(J5_repack_and_writeback, .setup = in_pool_cold, .body = { repack, writeback
 
 RACE(J2_read_and_cleaner, .setup = in_store, .body = { read_0, clean }, .preemptions = 2,
      .mutants = { MUTANT_read_not_tried_again })
+RACE(J2_read_here_and_cleaner, .setup = in_store, .body = { read_0_here, clean }, .preemptions = 2,
+     .mutants = { MUTANT_read_here_poisons })
 RACE(J2_refused_read_and_cleaner, .setup = in_store,
      .body = { read_and_retry, clean_and_refuse_reads }, .preemptions = 2,
      .mutants = { MUTANT_read_not_tried_again })
@@ -288,5 +300,9 @@ RACE(I6_readahead_and_writeback, .setup = scan_in_pool, .body = { read_0_and_com
      .preemptions = 2)
 RACE(I6_readahead_from_store_and_zap, .setup = scan_in_store,
      .body = { read_0_and_complete, zap_1 }, .preemptions = 2)
+RACE(I6_readahead_here_and_zap, .setup = scan_in_store, .body = { read_0_here, zap_1 },
+     .preemptions = 2)
+RACE(I6_readahead_here_and_fault, .setup = scan_in_store, .body = { read_0_here, read_1 },
+     .preemptions = 2)
 RACE(I6_readahead_and_limit, .setup = scan_at_limit, .body = { read_0, charge_one },
      .check = within_limit, .preemptions = 2)

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 
 #include "engine/internal.h"
@@ -68,12 +70,37 @@ TEST(pager_uffd_copy)
 	end();
 }
 
-/* Reads from the store are an engine thread's: each is handed over. */
+/* The store's, all of whose reads are faults; see begin_with(). */
+static struct store *store_of(struct quire *tree)
+{
+	return zswap_backing(fault_of(tree)->zswap);
+}
+
+/* Else, on a busy machine, one read in 64 is done by who faults. */
+static bool device_is_quick(void)
+{
+	return atomic32_load(&fault_of(q)->read_ns) < 150 * 1000;
+}
+
+/* Reads from the store too are done by who faults; while memory is short most wait. */
 TEST(store_reads)
 {
+	struct fault *f;
+	uint64_t handed_over;
+
 	begin_with(NULL, QUIRE_OPEN_NO_ZSWAP);
+	f = fault_of(q);
 	run_threads(reader_writer, 2);
 	ASSERT_GT(key_of("memory.stat", "pswpin"), PAGES);
+	page_out(0, PAGES);
+	ASSERT_OK(quire_write_u64(g, "memory.max", 2 * BYTES));
+	handed_over = stat_read(&f->nr_handed_over);
+	for (size_t n = 0; n < PAGES; n++)
+		check_page(n * 1021 % PAGES);
+	if (device_is_quick())
+		ASSERT_LT(stat_read(&f->nr_handed_over) - handed_over, PAGES / 8);
+	ASSERT_LE(stat_read(&store_of(q)->nr_here_opened), 1u);
+	ASSERT_LE(stat_read(&store_of(q)->nr_here_refused), 1u); /* opened by both at one time */
 	end();
 }
 
@@ -198,6 +225,68 @@ TEST(number_is_taken)
 		write_page(p, 2);
 	}
 	ASSERT_OK(close_range(3, ~0u, 0));
+	end();
+}
+
+/* The same of the store's file. */
+TEST(store_without_its_descriptor)
+{
+	int fd;
+
+	begin_with(NULL, QUIRE_OPEN_NO_ZSWAP);
+	check_all();
+	if (device_is_quick())
+		ASSERT_EQ(stat_read(&store_of(q)->nr_here_opened), 1u);
+	ASSERT_OK(close_range(3, ~0u, 0));
+	check_all();
+	if (device_is_quick())
+		ASSERT_EQ(stat_read(&store_of(q)->nr_here_opened), 2u);
+	ASSERT_OK(close_range(3, ~0u, 0));
+	while ((fd = dup(2)) >= 0 && fd < 1030)
+		;
+	check_all();
+	ASSERT_OK(close_range(3, ~0u, 0));
+	check_all();
+	end();
+}
+
+/* Not even its number is free: the fault thread reads. */
+TEST(no_descriptor_for_the_store)
+{
+	struct rlimit before, limit;
+
+	ASSERT_OK(getrlimit(RLIMIT_NOFILE, &before));
+	limit = (struct rlimit){ 3, before.rlim_max };
+	begin_with(NULL, QUIRE_OPEN_NO_ZSWAP);
+	ASSERT_OK(setrlimit(RLIMIT_NOFILE, &limit));
+	ASSERT_OK(close_range(3, ~0u, 0));
+	check_all();
+	if (device_is_quick())
+		ASSERT_GT(stat_read(&store_of(q)->nr_here_refused), 0u);
+	ASSERT_OK(setrlimit(RLIMIT_NOFILE, &before));
+	end();
+}
+
+/* Who wonders why faults are slow finds it told. */
+TEST(to_text)
+{
+	static char text[1 << 14];
+	char little[8] = "";
+	size_t len, again;
+
+	begin_with(NULL, QUIRE_OPEN_NO_ZSWAP);
+	check_all();
+	ASSERT_OK(quire_to_text(q, text, sizeof(text), &len));
+	ASSERT_EQ(strlen(text), len);
+	ASSERT_NOT_NULL(strstr(text, "signal: faults "));
+	ASSERT_NOT_NULL(strstr(text, "store: file "));
+	ASSERT_NOT_NULL(strstr(text, "refused_here 0"));
+	ASSERT_OK(quire_to_text(q, little, sizeof(little), &again));
+	ASSERT_EQ(strlen(little), sizeof(little) - 1);
+	ASSERT_TRUE(!memcmp(little, text, sizeof(little) - 1));
+	ASSERT_OK(quire_to_text(q, NULL, 0, NULL));
+	ASSERT_EQ(quire_to_text(NULL, text, sizeof(text), &len), -EINVAL);
+	ASSERT_EQ(quire_to_text(q, NULL, 1, &len), -EINVAL);
 	end();
 }
 

@@ -232,7 +232,7 @@ TEST(from_the_store)
 	ASSERT_EQ(rig_fault(r, 0, FIRST), FAULT_IO);
 	while (fake_store_complete(&r->store))
 		;
-	ASSERT_EQ(nr_present(), READAHEAD_MAX);
+	ASSERT_EQ(nr_present(), READAHEAD_MAX - 2); /* what a buffer holds of pages as they are */
 	for (u32 i = FIRST; i < FIRST + NR; i++)
 		rig_read(r, 0, i);
 	finish();
@@ -240,14 +240,7 @@ TEST(from_the_store)
 
 static enum fault_result fault_alone(u32 page)
 {
-	struct memcg_id over;
-	enum fault_result res;
-
-	gate_enter(&r->e->fault_gate);
-	res = fault_serve(&r->e->fault, &r->task[0], page / RIG_QUEUE_PAGES, fake_addr(page),
-			  FAULT_ALONE, &over);
-	gate_leave(&r->e->fault_gate);
-	return res;
+	return rig_fault_with(r, 0, page, FAULT_ALONE);
 }
 
 /* A thread whom nobody waits for reads itself what lies together, and leaves the rest. */
@@ -263,7 +256,7 @@ TEST(read_by_the_fault)
 	ASSERT_EQ(nr_present(), 1u + 5);
 	while (fake_store_complete(&r->store))
 		;
-	ASSERT_EQ(nr_present(), 1 + READAHEAD_MAX);
+	ASSERT_EQ(nr_present(), 1 + READAHEAD_MAX - 2);
 	for (u32 i = FIRST; i < FIRST + NR; i++)
 		rig_read(r, 0, i);
 	finish();
@@ -304,4 +297,96 @@ TEST(read_by_the_fault_fails)
 	ASSERT_TRUE(fake_flags(&r->e->mm.pager, fake_addr(FIRST)) & FAKE_POISONED);
 	ASSERT_EQ(stat_read(&r->e->fault.nr_poisoned), 1ull);
 	rig_destroy(r);
+}
+
+/* ---- by a thread of the program --------------------------------------------------- */
+
+static enum fault_result fault_self_at(u32 page)
+{
+	enum fault_result res = rig_fault_with(r, 0, page, FAULT_SELF);
+
+	/* Nothing of it may be left to the store's threads. */
+	ASSERT_FALSE(fake_store_complete(&r->store));
+	return res;
+}
+
+static u32 brought_by_self(u32 page)
+{
+	u32 before = nr_present();
+
+	(void)fault_self_at(page);
+	return nr_present() - before;
+}
+
+/* A thread of the program does not get at the store, or the bytes are not there, or not all
+ * lie together: the scan is where it was, whoever goes on with it. */
+static void scan_goes_on(int here_error, int read_error, u32 now_max)
+{
+	u32 at = FIRST;
+
+	setup(RIG_STORE);
+	at += brought_by_self(at);
+	at += brought_by_self(at);
+	ASSERT_EQ(at, FIRST + 4);
+	r->store.here_error = here_error;
+	r->store.read_error = read_error;
+	r->store.now_max = now_max;
+	at += brought_by_self(at);
+	ASSERT_EQ(at, FIRST + 4 + now_max);
+	r->store.here_error = r->store.read_error = 0;
+	r->store.now_max = 0;
+	ASSERT_EQ(fault_alone(at), FAULT_IO);
+	ASSERT_GE(nr_present(), at - FIRST + 3);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
+}
+
+TEST(scan_by_the_program)
+{
+	scan_goes_on(-EBADF, 0, 0);
+	scan_goes_on(0, 0, 2);
+}
+
+/* The same; what does not lie together stays where it is. */
+TEST(read_by_the_program)
+{
+	setup(RIG_STORE);
+	ASSERT_EQ(fault_self_at(FIRST), FAULT_IO);
+	ASSERT_EQ(nr_present(), 1u);
+	rig_advise(r, REGION_SEQUENTIAL);
+	r->store.now_max = 5;
+	ASSERT_EQ(fault_self_at(FIRST + 1), FAULT_IO);
+	ASSERT_EQ(nr_present(), 1u + 5);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
+}
+
+/* What it cannot read is handed over as it was; whether it is lost the fault thread says. */
+TEST(not_read_by_the_program)
+{
+	setup(RIG_STORE);
+	rig_advise(r, REGION_SEQUENTIAL);
+	r->store.here_error = -EBADF;
+	ASSERT_EQ(fault_self_at(FIRST), FAULT_HAND_OVER);
+	r->store.here_error = 0;
+	r->store.read_error = -EIO;
+	ASSERT_EQ(fault_self_at(FIRST), FAULT_HAND_OVER);
+	r->store.read_error = 0;
+	atomic32_store(&r->e->fault.read_ns, 1000000);
+	atomic32_store(&r->e->fault.read_turn, 1);
+	ASSERT_EQ(fault_self_at(FIRST), FAULT_HAND_OVER);
+	ASSERT_EQ(nr_present(), 0u);
+	ASSERT_EQ(rig_stat(r, MEMCG_STAT_READAHEAD), 0u);
+	ASSERT_EQ(atomic32_load(&r->e->fault.self_reads), 0u);
+	ASSERT_EQ(stat_read(&r->e->fault.nr_poisoned), 0ull);
+	atomic32_store(&r->e->fault.read_ns, 0);
+	/* As many wait for the device as may. */
+	atomic32_store(&r->e->fault.self_reads, 16);
+	ASSERT_EQ(fault_self_at(FIRST), FAULT_HAND_OVER);
+	atomic32_store(&r->e->fault.self_reads, 0);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
 }

@@ -3,6 +3,7 @@
  * Fault threads at work for a program on the fake pager.
  * tsan
  */
+#include <errno.h>
 #include <pthread.h>
 
 #include "base/os.h"
@@ -105,6 +106,70 @@ TEST(overtaken_by_a_neighbour_above_high)
 	rig_destroy(r);
 }
 
+static void start_one_fault_thread(struct rig *r)
+{
+	struct fault_thread *ft = &r->e->fault_thread[0];
+
+	ft->f = &r->e->fault;
+	ft->queue = 0;
+	ft->task.thread = (struct thread){ .name = "fault", .fn = fault_thread_main, .arg = ft };
+	ASSERT_OK(thread_start(&ft->task.thread));
+}
+
+static void stop_one_fault_thread(struct rig *r)
+{
+	atomic32_store(&r->e->reclaim.stop, 1);
+	thread_join(&r->e->fault_thread[0].task.thread);
+	rig_drain_task(r, &r->e->fault_thread[0].task);
+}
+
+/* The next read, if somebody begins one. */
+static bool complete_one(struct rig *r)
+{
+	for (u32 i = 0; i < 1000; i++) {
+		if (fake_store_complete(&r->store))
+			return true;
+		os_sleep_ns(NSEC_PER_MSEC);
+	}
+	return false;
+}
+
+/*
+ * A neighbour is on its way from the store when a thread faults on it: its message has
+ * been read, so whoever ends the read must wake it, also where the read did not succeed.
+ */
+TEST(neighbour_that_did_not_come)
+{
+	struct rig *r = rig_create(0, true);
+	struct touch touch = { r, 11, false };
+	pthread_t program;
+	bool awake;
+
+	rig_make(r, 10, 2, RIG_TEXT, RIG_STORE);
+	rig_advise(r, REGION_SEQUENTIAL);
+	ASSERT_EQ(rig_fault(r, 0, 10), FAULT_IO);
+	start_one_fault_thread(r);
+	ASSERT_EQ(pthread_create(&program, NULL, touch_page, &touch), 0);
+	wait_asleep(r, 1);
+	os_sleep_ns(20 * NSEC_PER_MSEC);
+	r->store.read_error = -ENOMEM;
+	atomic32_store(&r->store.get_error, (u32)-ENOMEM);
+	ASSERT_TRUE(fake_store_complete(&r->store));
+	ASSERT_TRUE(fake_store_complete(&r->store));
+	ASSERT_FALSE(fake_store_complete(&r->store));
+	r->store.read_error = 0;
+	atomic32_store(&r->store.get_error, 0);
+	awake = complete_one(r);
+	if (!awake) {
+		r->e->mm.pager.ops->wake(&r->e->mm.pager, 0, fake_addr(11), PAGE_SIZE);
+		ASSERT_TRUE(complete_one(r));
+	}
+	ASSERT_EQ(pthread_join(program, NULL), 0);
+	stop_one_fault_thread(r);
+	ASSERT_TRUE(awake);
+	rig_destroy(r);
+}
+
 /* ---- a fork that is closing the gate --------------------------------------------- */
 
 static void *touch_as_forker(void *arg)
@@ -121,16 +186,6 @@ static void *close_fault_gate(void *arg)
 
 	gate_close(&r->e->fault_gate);
 	return NULL;
-}
-
-static void start_one_fault_thread(struct rig *r)
-{
-	struct fault_thread *ft = &r->e->fault_thread[0];
-
-	ft->f = &r->e->fault;
-	ft->queue = 0;
-	ft->task.thread = (struct thread){ .name = "fault", .fn = fault_thread_main, .arg = ft };
-	ASSERT_OK(thread_start(&ft->task.thread));
 }
 
 /*
@@ -167,8 +222,7 @@ TEST(forker_faults_while_the_gate_closes)
 	ASSERT_EQ(pthread_join(o, NULL), 0);
 	ASSERT_EQ(pthread_join(closer, NULL), 0);
 	gate_open(&r->e->fault_gate);
-	atomic32_store(&r->e->reclaim.stop, 1);
-	thread_join(&r->e->fault_thread[0].task.thread);
+	stop_one_fault_thread(r);
 	ASSERT_TRUE(awake && forker.served && other.served);
 	rig_destroy(r);
 }

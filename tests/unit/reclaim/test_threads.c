@@ -135,6 +135,32 @@ TEST(out_of_memory)
 	rig_destroy(r);
 }
 
+/* A full store, a third of it dead, that cleaning does not make smaller: that is no progress,
+ * and is tried again when more has died. */
+TEST(cleaning_in_vain)
+{
+	struct rig *r = rig_create(0, true);
+	struct store *s = &r->store.store;
+
+	rig_make(r, 0, 4, RIG_TEXT, RIG_MAPPED);
+	fake_set(&r->e->mm.pager, fake_addr(0), 4, FAKE_PINNED, 0);
+	memcg_set_max(r->e->tree, r->p, COUNTER_MEMORY, 4);
+	stat_set(&s->bytes_file, 60 * MIB);
+	stat_set(&s->bytes_live, 40 * MIB);
+	stat_set(&s->full, 1);
+	rig_start_threads(r);
+	start_kswapd(r);
+	ASSERT_NULL(fake_access(&r->e->mm.pager, fake_addr(10), true));
+	ASSERT_EQ(atomic32_load(&r->store.nr_cleans), 1u);
+	ASSERT_NULL(fake_access(&r->e->mm.pager, fake_addr(11), true));
+	ASSERT_EQ(atomic32_load(&r->store.nr_cleans), 1u);
+	stat_sub(&s->bytes_live, 2 * MIB);
+	ASSERT_NULL(fake_access(&r->e->mm.pager, fake_addr(12), true));
+	ASSERT_EQ(atomic32_load(&r->store.nr_cleans), 2u);
+	stop(r);
+	rig_destroy(r);
+}
+
 /* ---- two groups ---------------------------------------------------------------------- */
 
 #define NR_BUSY 64u

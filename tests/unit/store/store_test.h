@@ -39,6 +39,20 @@ static void fill(u8 *buf, u32 len, u32 seed)
 		buf[i] = (u8)((seed * 2654435761u >> 24) ^ (i * 7 + seed));
 }
 
+static inline u32 random_len(u64 *state)
+{
+	u64 r = random_u64(state);
+
+	switch (r % 8) {
+	case 0:
+		return (u32)(r / 8 % STORE_MAX_OBJECT) + 1;
+	case 1:
+		return STORE_MAX_OBJECT - (u32)(r / 8 % 20);
+	default:
+		return 300 + (u32)(r / 8 % 2900);
+	}
+}
+
 static inline void make_dir(void)
 {
 	strcpy(test_dir, "/var/tmp/quire-store-XXXXXX");
@@ -149,6 +163,7 @@ static inline bool content_ok(struct store *s, const struct object *o, u32 owner
 /* ---- writing ----------------------------------------------------------------- */
 
 static u8 put_data[STORE_MAX_BATCH][PAGE_SIZE];
+static u32 put_end; /* behind the last object that was ever put */
 
 /* Objects first..first + nr - 1 of all[], lengths set, none stored. */
 static inline int put_objects(struct store *s, struct object *all, u32 first, u32 nr)
@@ -164,6 +179,7 @@ static inline int put_objects(struct store *s, struct object *all, u32 first, u3
 					     .len = o->len,
 					     .owner = first + i };
 	}
+	put_end = max_of(put_end, first + nr);
 	err = s->ops->put(s, put, nr);
 	for (u32 i = 0; i < nr && !err; i++)
 		all[first + i].loc = put[i].ret_loc;
@@ -189,7 +205,7 @@ static inline bool clean_live(void *ctx, u32 owner, struct store_loc loc)
 {
 	struct object *all = ctx;
 
-	return all[owner].loc.v == loc.v;
+	return owner < put_end && all[owner].loc.v == loc.v;
 }
 
 static inline bool clean_moved(void *ctx, u32 owner, struct store_loc from, struct store_loc to)
