@@ -27,6 +27,7 @@ struct buffer_options {
 	uint64_t max;
 	bool signal; /* the faulting thread serves itself */
 	bool store; /* no compressed memory: straight to the swap file */
+	bool text; /* at the end say what the library did, on standard error */
 };
 
 /* What is resident now: all of it, or less what is a file's. */
@@ -93,8 +94,9 @@ static inline void *buffer_map(const struct buffer_options *o, uint64_t len)
 }
 
 /* What the script asks of `quire run` and of the kernel from outside. */
-static inline void buffer_report(void)
+static inline void buffer_report(const struct buffer_options *o)
 {
+	static char text[1 << 14];
 	static const char *const keys[] = {
 		"workingset_refault_anon", "metadata", "anon", "swapcached", "zswap", "zswapped"
 	};
@@ -104,6 +106,10 @@ static inline void buffer_report(void)
 
 		quire_check(quire_read_key(quire_root(tree), "memory.stat", keys[i], &n));
 		printf(" %s=%lu", keys[i], n);
+	}
+	if (tree && o->text) {
+		quire_check(quire_to_text(tree, text, sizeof(text), NULL));
+		fputs(text, stderr);
 	}
 }
 
@@ -118,8 +124,9 @@ static inline void *buffer_map(const struct buffer_options *o, uint64_t len)
 	return map_anonymous(len, 0);
 }
 
-static inline void buffer_report(void)
+static inline void buffer_report(const struct buffer_options *o)
 {
+	(void)o;
 }
 
 #endif

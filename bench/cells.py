@@ -63,8 +63,8 @@ PRESETS = {
         Block(("zswap",), ("read", "zipf", "scan"), factors=(4,)),
         Block(("zswap",), ("read", "scan"), ("text", "random"), backends=("run", "signal")),
         Block(("zram",), ("read", "write", "scan", "fill"), backends=("run", "signal")),
-        Block(("swap",), ("read",), threads=(1, 4), backends=("run-store", "lib-store")),
-        Block(("swap",), ("scan",), ("heap", "random"), backends=("run-store", "lib-store"))]),
+        Block(("swap",), ("read",), threads=(1, 4), backends=("run-store", "signal-store")),
+        Block(("swap",), ("scan",), ("heap", "random"), backends=("run-store", "signal-store"))]),
     # seven hours
     "all": dict(resident="128M", seconds=1, rounds=5, blocks=[
         Block(tuple(RIVALS), WORKS, KINDS, (2, 4), (1, 2, 4))]),

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: the kernel as a rival, facts, medians, tables."""
-import mmap
 import os
 import pathlib
 import shutil
@@ -79,25 +78,6 @@ def swap_fact(compressor):
     page_cluster, swappiness = ((vm / n).read_text().strip() for n in ("page-cluster",
                                                                        "swappiness"))
     return f"kernel swap: {compressor}, page-cluster {page_cluster}, swappiness {swappiness}"
-
-
-def device_bytes_s(directory, size=256 * MIB):
-    """How fast a file there is read past the page cache, 1 MiB at a time."""
-    fd, path = tempfile.mkstemp(prefix="quire-bench-device.", dir=directory)
-    os.close(fd)
-    fd = os.open(path, os.O_RDWR | os.O_DIRECT)
-    try:
-        os.unlink(path)
-        with mmap.mmap(-1, MIB) as block:  # aligned
-            block.write(os.urandom(MIB))
-            for at in range(0, size, MIB):
-                os.pwritev(fd, [block], at)
-            start = time.monotonic()
-            for at in range(0, size, MIB):
-                os.preadv(fd, [block], at)
-            return size / (time.monotonic() - start)
-    finally:
-        os.close(fd)
 
 
 class Awake:

@@ -3,7 +3,7 @@
  * paging.c - one workload over one buffer, every access timed and verified.
  *
  *   paging --data SIZE [--work W] [--kind K] [--seconds S] [--threads N] [--seed N]
- *   paging-lib [the same] --max SIZE [--signal] [--store]
+ *   paging-lib [the same] --max SIZE [--signal] [--store] [--text]
  *
  * An ordinary program: one anonymous mapping, no word of quire.  The bench
  * script runs it in a kernel memory group and under `quire run`.  paging-lib is
@@ -362,7 +362,7 @@ static void options(int argc, char **argv, bool *ret_ratio)
 		{ "data", 1, 0, 'd' },	  { "work", 1, 0, 'w' }, { "kind", 1, 0, 'k' },
 		{ "seconds", 1, 0, 's' }, { "seed", 1, 0, 'S' }, { "threads", 1, 0, 't' },
 		{ "ratio", 0, 0, 'r' },	  { "max", 1, 0, 'm' },	 { "signal", 0, 0, 'g' },
-		{ "store", 0, 0, 'o' },	  { 0, 0, 0, 0 },
+		{ "store", 0, 0, 'o' },	  { "text", 0, 0, 'x' }, { 0, 0, 0, 0 },
 	};
 	int opt;
 
@@ -397,6 +397,9 @@ static void options(int argc, char **argv, bool *ret_ratio)
 			break;
 		case 'o':
 			buffer_options.store = true;
+			break;
+		case 'x':
+			buffer_options.text = true;
 			break;
 		default:
 			exit(2);
@@ -450,7 +453,7 @@ int main(int argc, char **argv)
 	       work_names[work], kind_names[kind], total.ops, total.ops + ops_before,
 	       total.ops / wall, percentile(&total, 0.50) / mhz, percentile(&total, 0.99) / mhz,
 	       percentile(&total, 0.999) / mhz, total.max / mhz, wall, cpu, resident_bytes(false));
-	buffer_report();
+	buffer_report(&buffer_options);
 	puts("");
 	return 0;
 }
