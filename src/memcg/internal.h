@@ -374,6 +374,8 @@ const struct objcg *handle_in_use(const struct memcg_tree *t, u32 o);
 /* A record for this process; 0 or -EUSERS. */
 int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n);
 void member_leave(struct memcg_tree *t, u32 n);
+/* Whoever was killed in member_claim() is gone to those who look at the record, too. */
+void member_close_half_made(struct memcg_tree *t);
 /* Is a member of that pid another program by now? */
 bool member_was_replaced(const struct memcg_tree *t, int pid);
 /* The record of the image before is ours until we close it. */

@@ -275,6 +275,19 @@ int member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n)
 	return 0;
 }
 
+void member_close_half_made(struct memcg_tree *t)
+{
+	u32 high = nr_members(t);
+
+	mutex_assert_held(&t->seg->lock);
+	for (u32 n = 0; n < high; n++) {
+		struct member *m = seg_member(t, n);
+
+		if (!member_active(m) && !m->info.end_ns)
+			m->info.end_ns = os_now_ns();
+	}
+}
+
 bool member_is_forking(const struct memcg_tree *t, u32 n)
 {
 	u32 state = n < NR_MEMBERS ? atomic32_load(&seg_member(t, n)->state) : MEMBER_GONE;

@@ -141,6 +141,7 @@ void rebuild_tree(struct memcg_tree *t)
 	rebuild_groups(t, nr_groups);
 	rebuild_objcgs(t, nr_objcgs);
 	rebuild_free_lists(t, nr_groups, nr_objcgs);
+	member_close_half_made(t);
 	/* It may have been closing the record of another. */
 	atomic32_store(&seg_head(t)->recount_due, 1);
 }

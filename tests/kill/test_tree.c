@@ -81,8 +81,11 @@ static u32 close_records(void)
 			m->boot_ns -= 11 * NSEC_PER_SEC;
 	}
 	(void)member_reap(tree);
-	for (u32 n = 0; n < high; n++)
+	for (u32 n = 0; n < high; n++) {
 		nr += member_alive(tree, n);
+		/* What quire rm goes by. */
+		STEP_EQ(member_alive(tree, n), !member_info(tree, n)->end_ns);
+	}
 	return nr;
 }
 
@@ -254,6 +257,18 @@ static void charge_some(void)
 	memcg_zswap_charge(its, on_own, 9000);
 	memcg_stat_add(its, on_own, MEMCG_STAT_ANON, 3);
 	memcg_set_overhead(its, on_shared, MEMCG_STAT_KERNEL, 6);
+}
+
+/* A record half made, in place of one that was another's, too. */
+static void come_only(void)
+{
+	MUST(!memcg_tree_attach(&its_meta, fd, MEMCG_ATTACH_MORE, &its));
+	memcg_tree_close(its);
+}
+
+TEST(come_only)
+{
+	kill_each(NULL, come_only, 1);
 }
 
 static void come_and_go(void)

@@ -213,6 +213,18 @@ static void remove_tree(void)
 	ASSERT_EQ(test_nr_files("swap"), 0u);
 }
 
+/* What quire rm would say. */
+static void check_members(struct memcg_tree *t)
+{
+	const struct member_info *info;
+
+	for (u32 n = 0; (info = member_info(t, n)); n++)
+		if (member_alive(t, n) || !info->end_ns)
+			FAIL("record %u of process %d (%s): state %u, end %llu", n, info->pid,
+			     info->comm, atomic32_load(&seg_member(t, n)->state),
+			     (unsigned long long)info->end_ns);
+}
+
 TEST(killed_at_random)
 {
 	u32 nr_kills = number("QUIRE_KILLS", 100), nr_runs;
@@ -244,6 +256,7 @@ TEST(killed_at_random)
 	ASSERT_EQ(left_in(t, MEMCG_ROOT), 0u);
 	ASSERT_EQ(memcg_nr_dying(t), 0u);
 	ASSERT_EQ(member_nr_refused(t), 0u);
+	check_members(t);
 	memcg_tree_close(t);
 	remove_tree();
 	unlink("out");
