@@ -150,9 +150,9 @@ static void submit(struct store_in *in)
 
 /* A moving average of what nr objects took, less their transfer: one that is very late
  * counts as four that are too slow.  Racing with others it is a guess. */
-static void note_latency(struct fault *f, u64 since_ns, u32 nr)
+static void note_latency(struct fault *f, u64 ns, u32 nr)
 {
-	u64 ns = os_now_ns() - since_ns, old = atomic32_peek(&f->read_ns);
+	u64 old = atomic32_peek(&f->read_ns);
 
 	ns -= min_of(ns, (u64)nr * TRANSFER_NS);
 	atomic32_poke(&f->read_ns, (u32)((7 * old + min_of(ns, 4 * READ_NOW_NS)) / 8));
@@ -237,8 +237,8 @@ void store_in_end_here(struct fault_ctx *c)
 static u32 read_now(struct fault_ctx *c, struct store_in *const *in, u32 nr)
 {
 	struct store *s = zswap_backing(c->f->zswap);
+	struct store_now now = { c->t->window, FAULT_WINDOW_BYTES, c->here, 0 };
 	struct store_get *gets[READAHEAD_MAX];
-	u64 since = os_now_ns();
 	int n = 0;
 
 	for (; n < (int)nr && aim(in[n]); n++) {
@@ -246,10 +246,10 @@ static u32 read_now(struct fault_ctx *c, struct store_in *const *in, u32 nr)
 		gets[n] = &in[n]->get;
 	}
 	if (n)
-		n = s->ops->get_now(s, gets, (u32)n, c->t->window, FAULT_WINDOW_BYTES, c->here);
+		n = s->ops->get_now(s, gets, (u32)n, &now);
 	if (n <= 0)
 		return 0;
-	note_latency(c->f, since, (u32)n);
+	note_latency(c->f, now.device_ns, (u32)n);
 	return (u32)n;
 }
 

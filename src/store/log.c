@@ -438,27 +438,30 @@ static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, 
 	return n;
 }
 
-static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes,
-		       int here)
+static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr,
+		       struct store_now *now)
 {
 	struct log *lg = log_of(s);
-	struct extent x = { .max = bytes };
+	struct extent x = { .max = now->bytes };
 	u32 n = near_together(lg, gets, nr, &x);
+	u64 begin = os_now_ns();
 	long got;
 
 	PROBE_IO_SUBMIT(x.start, x.end - x.start, false);
 	got = failpoint("store_read_now");
 	if (!got)
-		got = os_pread(here >= 0 ? here : gets[0]->fd, buf, x.end - x.start, x.start);
+		got = os_pread(now->here >= 0 ? now->here : gets[0]->fd, now->buf, x.end - x.start,
+			       x.start);
+	now->device_ns = os_now_ns() - begin;
 	count_read(lg, x.start, x.end - x.start, got);
 	for (u32 i = 0; i < n; i++) {
 		struct store_get *get = gets[i];
 		u64 at = get->off - x.start;
 		int res = got < 0 ? (int)got : at + get->span <= (u64)got ? 0 : -EIO;
 
-		get->bounce = buf + at;
-		if (here >= 0)
-			get->fd = here;
+		get->bounce = now->buf + at;
+		if (now->here >= 0)
+			get->fd = now->here;
 		end_get(lg, get, res);
 	}
 	return (int)n;

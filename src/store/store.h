@@ -53,6 +53,14 @@ struct store_get {
 	int fd;
 };
 
+/* A read by the caller. */
+struct store_now {
+	u8 *buf; /* page aligned: the objects come through it */
+	u32 bytes; /* of buf */
+	int here; /* -1, or what here() said of the first object */
+	u64 device_ns; /* out: what the device took of all this takes */
+};
+
 struct store_config {
 	const char *dir; /* directory of the file */
 	u64 max_bytes; /* size limit; UINT64_MAX: half of the free space */
@@ -84,12 +92,11 @@ struct store_ops {
 	/*
 	 * The same, read by the caller, where waiting for the device costs less than waking
 	 * somebody to do so: as many from the front as lie close together, in one
-	 * operation, through buf (page aligned).  here: -1, or what here() said of the first.
-	 * How many (>= 1), their done() has run; it may not call get() where here was given,
-	 * since I/O threads start with the table of who starts them.
+	 * operation.  How many (>= 1), their done() has run; it may not call get() where
+	 * now->here was given, since I/O threads start with the table of who starts them.
 	 */
-	int (*get_now)(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes,
-		       int here);
+	int (*get_now)(struct store *s, struct store_get *const *gets, u32 nr,
+		       struct store_now *now);
 	/*
 	 * For a thread that has the program's table of descriptors and not the engine's: how
 	 * it can read what lies at loc, or -errno: not from there, now or ever.

@@ -111,16 +111,14 @@ bool fake_store_complete(struct fake_store *f)
 }
 
 /* As many as were put one after the other, or now_max. */
-static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr, u8 *buf, u32 bytes,
-			int here)
+static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr,
+			struct store_now *now)
 {
 	struct fake_store *f = fake_of(s);
 	u64 first = gets[0]->loc.v;
 	u32 n = 0;
 
-	(void)buf;
-	(void)bytes;
-	(void)here;
+	now->device_ns = f->device_ns;
 	nr = f->now_max ? min_of(nr, f->now_max) : nr;
 	for (; n < nr && gets[n]->loc.v == first + n; n++) {
 		int res;

@@ -28,6 +28,7 @@ struct fake_store {
 	struct store_get *pending; /* (lock) oldest first */
 	u64 next_loc; /* (lock) */
 	int put_error; /* what put() says instead of working; 0: it works */
+	u64 device_ns; /* what get_now() says of itself */
 	u32 now_max; /* objects that lie together, for get_now(); 0: all */
 	int here_error; /* what here() says; 0: it works */
 	struct atomic32 get_error; /* the same for get(), also set while others run */

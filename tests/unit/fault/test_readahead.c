@@ -285,6 +285,23 @@ TEST(slow_device)
 	finish();
 }
 
+/* Slow is what the device takes, not what is done with the bytes, or by others meanwhile. */
+TEST(slow_is_the_device)
+{
+	setup(RIG_STORE);
+	rig_advise(r, REGION_RANDOM);
+	for (u32 i = 0; i < 8; i++)
+		ASSERT_EQ(fault_alone(FIRST + i), FAULT_IO);
+	ASSERT_EQ(atomic32_load(&r->e->fault.read_ns), 0u);
+	r->store.device_ns = NSEC_PER_MSEC;
+	for (u32 i = 8; i < 12; i++)
+		ASSERT_EQ(fault_alone(FIRST + i), FAULT_IO);
+	ASSERT_GT(atomic32_load(&r->e->fault.read_ns), 250000u);
+	while (fake_store_complete(&r->store))
+		;
+	finish();
+}
+
 /* Damaged bytes, read so: tried again by the store's threads, then poison. */
 TEST(read_by_the_fault_fails)
 {

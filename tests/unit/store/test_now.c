@@ -56,18 +56,20 @@ static void prepare(u32 first, u32 nr, u32 step)
 
 static int get_now(struct store *s, u32 first, u32 nr, u32 step)
 {
+	struct store_now read = { now_buf, sizeof(now_buf), -1, 0 };
+
 	prepare(first, nr, step);
-	return s->ops->get_now(s, gets, nr, now_buf, sizeof(now_buf), -1);
+	return s->ops->get_now(s, gets, nr, &read);
 }
 
 static int get_here(struct store *s)
 {
-	int here = s->ops->here(s, all[0].loc);
+	struct store_now read = { now_buf, sizeof(now_buf), s->ops->here(s, all[0].loc), 0 };
 
-	if (here < 0)
-		return here;
+	if (read.here < 0)
+		return read.here;
 	prepare(0, BATCH, 1);
-	return s->ops->get_now(s, gets, BATCH, now_buf, sizeof(now_buf), here);
+	return s->ops->get_now(s, gets, BATCH, &read);
 }
 
 /* The first n that were prepared. */
