@@ -374,8 +374,7 @@ const struct objcg *handle_in_use(const struct memcg_tree *t, u32 o);
 /* A record for this process; 0 or -EUSERS. */
 int QUIRE_MUST_CHECK member_claim(struct memcg_tree *t, enum memcg_attach how, u32 *ret_n);
 void member_leave(struct memcg_tree *t, u32 n);
-/* Whoever was killed in member_claim() is gone to those who look at the record, too. */
-void member_close_half_made(struct memcg_tree *t);
+void member_close_half_made(struct memcg_tree *t); /* by who was killed in member_claim() */
 /* Is a member of that pid another program by now? */
 bool member_was_replaced(const struct memcg_tree *t, int pid);
 /* The record of the image before is ours until we close it. */
@@ -383,8 +382,7 @@ void member_was_us(struct memcg_tree *t);
 /* The least of what all members have released; what one has, UINT64_MAX if it is gone. */
 u64 member_least_released(const struct memcg_tree *t);
 u64 member_released(const struct memcg_tree *t, u32 n);
-/* It has a handle of `id` from now on. */
-void member_uses(struct memcg_tree *t, u32 id);
+void member_uses(struct memcg_tree *t, u32 id); /* it has a handle of it from now on */
 /* Are its totals not to be believed yet? */
 bool member_is_forking(const struct memcg_tree *t, u32 n);
 /* No member changes counters; the number is another when one has done so since. */
