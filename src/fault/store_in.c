@@ -137,15 +137,30 @@ static void end_read(struct store_in *in, int err)
 	gate_leave(f->gate);
 }
 
-/* Aimed, or the read ends here. */
-static void submit(struct store_in *in)
+/* As many from the front as are read together; or the first one's read ends here. */
+static u32 submit_some(struct store_in *const *in, u32 nr)
 {
-	struct store *s = zswap_backing(in->f->zswap);
+	struct store *s = zswap_backing(in[0]->f->zswap);
+	struct store_get *gets[READAHEAD_MAX];
+	int n = 0;
 
-	/* It may end before this returns: then it wakes. */
-	in->hold_wake = false;
-	if (!aim(in) || s->ops->get(s, &in->get))
-		end_read(in, -EAGAIN); /* the bytes are well, there is no room to read them */
+	for (; n < (int)nr && aim(in[n]); n++) {
+		/* It may end before this returns: then it wakes. */
+		in[n]->hold_wake = false;
+		gets[n] = &in[n]->get;
+	}
+	if (n)
+		n = s->ops->get(s, gets, (u32)n);
+	if (n > 0)
+		return (u32)n;
+	end_read(in[0], -EAGAIN); /* the bytes are well, there is no room to read them */
+	return 1;
+}
+
+static void submit(struct store_in *const *in, u32 nr)
+{
+	for (u32 n = 0; n < nr;)
+		n += submit_some(in + n, nr - n);
 }
 
 /* A moving average of what nr objects took, less their transfer: one that is very late
@@ -171,7 +186,7 @@ static void read_done(struct store_get *get, int res)
 	if (err && !in->self && in->retries < IO_RETRIES && !MUTANT(read_not_tried_again)) {
 		in->retries++;
 		stat_add(&f->nr_io_retry, 1);
-		submit(in);
+		submit(&in, 1);
 		return;
 	}
 	/* Not the store's file, perhaps: what is lost the fault thread decides. */
@@ -259,12 +274,10 @@ u32 store_in_read(struct fault_ctx *c, struct store_in *const *in, u32 nr)
 
 	if (nr && c->may_read && c->t->window && (c->self || device_is_quick(c->f)))
 		done = read_now(c, in, nr);
-	for (u32 i = done; i < nr; i++) {
-		if (c->self)
-			end_read(in[i], -EAGAIN); /* I/O threads are the engine's */
-		else
-			submit(in[i]); /* one after the other it would take long */
-	}
+	if (!c->self)
+		submit(in + done, nr - done);
+	for (u32 i = done; i < nr && c->self; i++)
+		end_read(in[i], -EAGAIN); /* I/O threads are the engine's */
 	return done;
 }
 

@@ -361,13 +361,21 @@ static void end_get(struct log *lg, struct store_get *get, int res)
 	get->done(get, min_of(res, 0));
 }
 
-/* The reader is done with it. */
+/* The reader is done with it, and with those it has read with it. */
 static void finish_get(void *ctx, struct store_get *get, int res)
 {
+	u64 from = get->op_off;
+	u8 *buf = get->bounce;
 	struct log *lg = ctx;
 
-	count_read(lg, get->off, get->span, res < 0 ? res : (long)get->span);
-	end_get(lg, get, res);
+	count_read(lg, from, get->op_span, res < 0 ? res : (long)get->op_span);
+	while (get) {
+		struct store_get *also = get->also;
+
+		get->bounce = buf + (get->off - from);
+		end_get(lg, get, res); /* it is not ours any more */
+		get = also;
+	}
 }
 
 /* Where it lies; its segment stays until unpin(). */
@@ -386,19 +394,6 @@ static void locate(struct log *lg, struct store_get *get)
 
 	get->off = align_down(off, (u64)PAGE_SIZE);
 	get->span = (u32)(align_up(off + obj_size(get->len), (u64)PAGE_SIZE) - get->off);
-}
-
-static int log_get(struct store *s, struct store_get *get)
-{
-	struct log *lg = log_of(s);
-	int err;
-
-	locate(lg, get);
-	PROBE_IO_SUBMIT(get->off, get->span, false);
-	err = reader_submit(&lg->reader, get);
-	if (err)
-		unpin(lg, get->loc);
-	return err;
 }
 
 /* What one read covers. */
@@ -436,6 +431,24 @@ static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, 
 		}
 	}
 	return n;
+}
+
+static int log_get(struct store *s, struct store_get *const *gets, u32 nr)
+{
+	struct log *lg = log_of(s);
+	struct extent x = { .max = READ_LONG_MAX };
+	u32 n = near_together(lg, gets, nr, &x);
+	int err;
+
+	for (u32 i = 0; i < n; i++)
+		gets[i]->also = i + 1 < n ? gets[i + 1] : NULL;
+	gets[0]->op_off = x.start;
+	gets[0]->op_span = (u32)(x.end - x.start);
+	PROBE_IO_SUBMIT(x.start, x.end - x.start, false);
+	err = reader_submit(&lg->reader, gets[0]);
+	for (u32 i = 0; i < n && err; i++)
+		unpin(lg, gets[i]->loc);
+	return err ? err : (int)n;
 }
 
 static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr,

@@ -51,11 +51,16 @@ static u8 *buf_at(const struct reader *r, u32 i)
 	return r->bufs + (size_t)i * READ_SPAN_MAX;
 }
 
+static u8 *long_buf_at(const struct reader *r, u32 i)
+{
+	return r->long_bufs + (size_t)i * READ_LONG_MAX;
+}
+
 static int read_sync(struct store_get *get)
 {
-	long n = os_pread(get->fd, get->bounce, get->span, get->off);
+	long n = os_pread(get->fd, get->bounce, get->op_span, get->op_off);
 
-	return n == (long)get->span ? 0 : n < 0 ? (int)n : -EIO;
+	return n == (long)get->op_span ? 0 : n < 0 ? (int)n : -EIO;
 }
 
 /* ---- pread threads ------------------------------------------------------------- */
@@ -78,21 +83,38 @@ static struct store_get *wait_for_work(struct reader *r)
 	}
 }
 
-static void pread_loop(struct reader *r, u8 *buf)
+static void pread_main(struct thread *self)
 {
+	struct reader *r = self->arg;
+	u32 i = (u32)(self - r->thread);
 	struct store_get *get;
 
 	while ((get = wait_for_work(r))) {
-		get->bounce = buf;
+		get->bounce = get->op_span > READ_SPAN_MAX ? long_buf_at(r, i) : buf_at(r, i);
 		r->finish(r->ctx, get, read_sync(get));
 	}
 }
 
-static void pread_main(struct thread *self)
-{
-	struct reader *r = self->arg;
+/* ---- buffers of the ring thread ---------------------------------------------------- */
 
-	pread_loop(r, buf_at(r, (u32)(self - r->thread)));
+/* NULL: all are in flight. */
+static u8 *take_buf(struct reader *r, u32 bytes)
+{
+	u32 *free = bytes > READ_SPAN_MAX ? &r->free_long : &r->free_bufs, i;
+
+	if (!*free)
+		return NULL;
+	i = (u32)__builtin_ctz(*free);
+	*free &= ~(1u << i);
+	return bytes > READ_SPAN_MAX ? long_buf_at(r, i) : buf_at(r, i);
+}
+
+static void put_buf(struct reader *r, const u8 *buf, u32 bytes)
+{
+	if (bytes > READ_SPAN_MAX)
+		r->free_long |= 1u << (size_t)(buf - r->long_bufs) / READ_LONG_MAX;
+	else
+		r->free_bufs |= 1u << (size_t)(buf - r->bufs) / READ_SPAN_MAX;
 }
 
 /* ---- ring thread ------------------------------------------------------------------ */
@@ -103,14 +125,11 @@ static bool fill_ring(struct reader *r, struct ring *ring)
 	bool go_on;
 
 	mutex_lock(&r->lock);
-	while (r->head && r->free_bufs) {
+	while (r->head && (r->head->bounce = take_buf(r, r->head->op_span))) {
 		struct store_get *get = take_locked(r);
-		u32 i = (u32)__builtin_ctz(r->free_bufs);
 
-		r->free_bufs &= ~(1u << i);
 		r->nr_inflight++;
-		get->bounce = buf_at(r, i);
-		ring_push(ring, get->fd, get->bounce, get->span, get->off, get);
+		ring_push(ring, get->fd, get->bounce, get->op_span, get->op_off, get);
 	}
 	r->idle = !r->head;
 	go_on = r->head || r->nr_inflight || !r->stopping;
@@ -125,16 +144,17 @@ static void drain_ring(struct reader *r, struct ring *ring)
 
 	while (ring_pop(ring, &tag, &res)) {
 		struct store_get *get = tag;
-		u32 i = (u32)((size_t)(get->bounce - r->bufs) / READ_SPAN_MAX);
+		const u8 *buf = get->bounce;
+		u32 bytes = get->op_span;
 
 		if (failpoint("store_ring_read"))
 			res = -EIO;
-		if (res != (int)get->span) {
+		if (res != (int)bytes) {
 			stat_add(&r->nr_repeated, 1);
 			res = read_sync(get);
 		}
 		r->finish(r->ctx, get, min_of(res, 0));
-		r->free_bufs |= 1u << i;
+		put_buf(r, buf, bytes);
 		r->nr_inflight--;
 	}
 }
@@ -193,6 +213,7 @@ static int start_locked(struct reader *r)
 	if (!r->bufs)
 		return -ENOMEM;
 	r->free_bufs = ALL_BUFS;
+	r->free_long = (1u << READER_NR_LONG) - 1;
 	err = start_thread(r, 0, reader_main);
 	r->started = err == 0;
 	return err;
@@ -225,7 +246,11 @@ int reader_submit(struct reader *r, struct store_get *get)
 	int err = 0;
 
 	mutex_lock(&r->lock);
-	if (!r->started)
+	if (get->op_span > READ_SPAN_MAX && !r->long_bufs)
+		r->long_bufs = meta_alloc(r->meta, READER_NR_LONG * READ_LONG_MAX);
+	if (get->op_span > READ_SPAN_MAX && !r->long_bufs)
+		err = -ENOMEM;
+	if (!err && !r->started)
 		err = start_locked(r);
 	if (!err)
 		append_locked(r, get);
@@ -258,6 +283,8 @@ void reader_stop(struct reader *r)
 		ring_close(r->ring);
 	if (r->bufs)
 		meta_free(r->meta, r->bufs, READER_NR_BUFS * READ_SPAN_MAX);
+	if (r->long_bufs)
+		meta_free(r->meta, r->long_bufs, READER_NR_LONG * READ_LONG_MAX);
 }
 
 void reader_fork_child(struct reader *r)

@@ -2,7 +2,7 @@
 /*
  * reader.h - reads of a store: ring.c (io_uring) and reader.c (queue, threads).
  *
- * A read is a struct store_get whose fd, off and span the log has set; the
+ * A read is a struct store_get whose fd, op_off and op_span the log has set; the
  * bytes arrive in get->bounce.  Lock: reader.lock, rank STORE, never together
  * with the log's.
  */
@@ -12,10 +12,11 @@
 #include "store/store.h"
 
 #define READ_SPAN_MAX (2 * PAGE_SIZE) /* blocks an object touches */
+#define READ_LONG_MAX (32 * PAGE_SIZE) /* of several that lie together */
 
 /* ---- ring: io_uring, reads only, used by one thread (ring.c) --------------- */
 
-#define RING_ENTRIES 64u /* power of 2; READER_NR_BUFS reads and one wake-up */
+#define RING_ENTRIES 64u /* power of 2; a read for each buffer and one wake-up */
 
 struct ring;
 
@@ -36,7 +37,8 @@ void ring_wake(struct ring *ring);
 /* ---- reader: queue of reads, I/O threads (reader.c) -------------------------- */
 
 #define READER_NR_BUFS 32u
-#define READER_NR_THREADS 2u /* with pread; the ring has one */
+#define READER_NR_LONG 2u
+#define READER_NR_THREADS 2u /* with pread, each with a buffer of both; the ring has one */
 
 struct reader {
 	/* (C) */
@@ -55,7 +57,8 @@ struct reader {
 	struct event work; /* pread threads */
 	struct thread thread[READER_NR_THREADS];
 	u8 *bufs; /* READER_NR_BUFS of READ_SPAN_MAX */
-	u32 free_bufs; /* of the ring thread */
+	u8 *long_bufs; /* (L) READER_NR_LONG of READ_LONG_MAX, when first needed */
+	u32 free_bufs, free_long; /* of the ring thread */
 	u32 nr_inflight; /* of the ring thread */
 	struct counter64 *ring_in_force; /* told once known */
 	struct counter64 nr_repeated; /* reads of the ring done again with pread */

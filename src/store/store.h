@@ -47,9 +47,12 @@ struct store_get {
 	void *ctx;
 	/* the store's own */
 	struct store_get *next;
+	struct store_get *also; /* the next one that is read by the same operation */
 	u8 *bounce;
-	u64 off;
+	u64 off; /* its blocks */
 	u32 span;
+	u32 op_span; /* the operation's, of the first: from op_off on, into bounce */
+	u64 op_off;
 	int fd;
 };
 
@@ -87,12 +90,14 @@ struct store_ops {
 	 * known before anything is lost), -EIO, -ENOMEM.
 	 */
 	int (*put)(struct store *s, struct store_put *objs, u32 nr);
-	/* Start a read; 0, or -errno and done() does not run.  Never blocks. */
-	int (*get)(struct store *s, struct store_get *get);
+	/*
+	 * Start reading as many from the front as lie close together, in one operation.
+	 * How many (>= 1), or -errno and no done() runs.  Never blocks.
+	 */
+	int (*get)(struct store *s, struct store_get *const *gets, u32 nr);
 	/*
 	 * The same, read by the caller, where waiting for the device costs less than waking
-	 * somebody to do so: as many from the front as lie close together, in one
-	 * operation.  How many (>= 1), their done() has run; it may not call get() where
+	 * somebody to do so.  How many (>= 1), their done() has run; it may not call get() where
 	 * now->here was given, since I/O threads start with the table of who starts them.
 	 */
 	int (*get_now)(struct store *s, struct store_get *const *gets, u32 nr,

@@ -62,23 +62,40 @@ static int fake_put(struct store *s, struct store_put *objs, u32 nr)
 	return err;
 }
 
-static int fake_get(struct store *s, struct store_get *get)
+/* How many from the front were put one after the other; now_max at most. */
+static u32 nr_together(const struct fake_store *f, struct store_get *const *gets, u32 nr)
+{
+	u32 n = 1;
+
+	nr = f->now_max ? min_of(nr, f->now_max) : nr;
+	while (n < nr && gets[n]->loc.v == gets[0]->loc.v + n)
+		n++;
+	return n;
+}
+
+/* They end one by one. */
+static int fake_get(struct store *s, struct store_get *const *gets, u32 nr)
 {
 	struct fake_store *f = fake_of(s);
 	struct store_get **at = &f->pending;
+	u32 n = nr_together(f, gets, nr);
 	int err;
 
 	mutex_lock(&f->lock);
 	err = (int)atomic32_peek(&f->get_error);
-	get->next = NULL;
 	while (*at)
 		at = &(*at)->next;
-	if (!err)
-		*at = get;
+	for (u32 i = 0; i < n && !err; i++) {
+		gets[i]->next = NULL;
+		*at = gets[i];
+		at = &gets[i]->next;
+	}
+	f->nr_gets++;
 	mutex_unlock(&f->lock);
-	if (!err)
-		event_signal(&f->posted);
-	return err;
+	if (err)
+		return err;
+	event_signal(&f->posted);
+	return (int)n;
 }
 
 /* Its bytes if they are there; how the read ends.  Lock held. */
@@ -110,23 +127,20 @@ bool fake_store_complete(struct fake_store *f)
 	return get;
 }
 
-/* As many as were put one after the other, or now_max. */
 static int fake_get_now(struct store *s, struct store_get *const *gets, u32 nr,
 			struct store_now *now)
 {
 	struct fake_store *f = fake_of(s);
-	u64 first = gets[0]->loc.v;
-	u32 n = 0;
+	u32 n = nr_together(f, gets, nr);
 
 	now->device_ns = f->device_ns;
-	nr = f->now_max ? min_of(nr, f->now_max) : nr;
-	for (; n < nr && gets[n]->loc.v == first + n; n++) {
+	for (u32 i = 0; i < n; i++) {
 		int res;
 
 		mutex_lock(&f->lock);
-		res = read_locked(f, gets[n]);
+		res = read_locked(f, gets[i]);
 		mutex_unlock(&f->lock);
-		gets[n]->done(gets[n], res);
+		gets[i]->done(gets[i], res);
 	}
 	return (int)n;
 }

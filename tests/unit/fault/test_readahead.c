@@ -233,6 +233,7 @@ TEST(from_the_store)
 	while (fake_store_complete(&r->store))
 		;
 	ASSERT_EQ(nr_present(), READAHEAD_MAX - 2); /* what a buffer holds of pages as they are */
+	ASSERT_EQ(r->store.nr_gets, 1u);
 	for (u32 i = FIRST; i < FIRST + NR; i++)
 		rig_read(r, 0, i);
 	finish();
@@ -257,6 +258,30 @@ TEST(read_by_the_fault)
 	while (fake_store_complete(&r->store))
 		;
 	ASSERT_EQ(nr_present(), 1 + READAHEAD_MAX - 2);
+	for (u32 i = FIRST; i < FIRST + NR; i++)
+		rig_read(r, 0, i);
+	finish();
+}
+
+/* What does not lie together is several reads, and one that is refused none. */
+TEST(from_several_places)
+{
+	setup(RIG_STORE);
+	rig_advise(r, REGION_SEQUENTIAL);
+	r->store.now_max = 11;
+	ASSERT_EQ(rig_fault(r, 0, FIRST), FAULT_IO);
+	ASSERT_EQ(r->store.nr_gets, 3u);
+	while (fake_store_complete(&r->store))
+		;
+	ASSERT_EQ(nr_present(), READAHEAD_MAX - 2);
+	atomic32_store(&r->store.get_error, (u32)-ENOMEM);
+	ASSERT_EQ(rig_fault(r, 0, FIRST + 40), FAULT_IO);
+	ASSERT_EQ(nr_present(), READAHEAD_MAX - 2);
+	ASSERT_EQ(stat_read(&r->e->fault.nr_deferred), 1ull);
+	atomic32_store(&r->store.get_error, 0);
+	fault_retry_waiting(&r->e->fault, &r->task[0]);
+	while (fake_store_complete(&r->store))
+		;
 	for (u32 i = FIRST; i < FIRST + NR; i++)
 		rig_read(r, 0, i);
 	finish();

@@ -125,8 +125,12 @@ static inline void reading_prepare(struct reading *r, struct store_loc loc, u32 
 static inline int reading_start(struct store *s, struct reading *r, struct store_loc loc, u32 len,
 				u32 owner)
 {
+	struct store_get *get = &r->get;
+	int n;
+
 	reading_prepare(r, loc, len, owner);
-	return s->ops->get(s, &r->get);
+	n = s->ops->get(s, &get, 1);
+	return n < 0 ? n : 0;
 }
 
 static inline int reading_wait(struct reading *r)

@@ -2,6 +2,7 @@
 /*
  * test_now.c - reads by the thread that wants the bytes: what lies together in one, and
  * by threads that have another table of descriptors.
+ * tsan
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -126,6 +127,52 @@ TEST(neighbours_in_front)
 	expect_read(1);
 	ASSERT_EQ(get_now(s, 2000, 3, (u32)-1000), 1);
 	expect_read(1);
+	end(s);
+}
+
+/* ---- by the store's threads ------------------------------------------------------ */
+
+/* As many as fit are one operation of the device; returns how many. */
+static int get_together(struct store *s, u32 first)
+{
+	u64 nr_reads = stat_read(&s->nr_reads);
+	int n;
+
+	prepare(first, BATCH, 1);
+	n = s->ops->get(s, gets, BATCH);
+	ASSERT_GT(n, 20);
+	expect_read(n);
+	ASSERT_EQ(stat_read(&s->nr_reads), nr_reads + 1);
+	return n;
+}
+
+static void read_together(bool force_pread)
+{
+	struct store *s = begin(NR, NULL);
+
+	log_of(s)->reader.force_pread = force_pread;
+	for (u32 first = 0; first + BATCH <= NR;)
+		first += (u32)get_together(s, first);
+	/* More at a time than there are buffers. */
+	prepare(0, 60, 1);
+	for (u32 i = 0; i < 60; i += 15)
+		ASSERT_EQ(s->ops->get(s, gets + i, 15), 15);
+	expect_read(60);
+	end(s);
+}
+
+TEST(read_together)
+{
+	read_together(false);
+	read_together(true);
+}
+
+/* What the ring could not read is read again; what nobody can is nobody's. */
+TEST(read_together_fails)
+{
+	struct store *s = begin(BATCH, "store_ring_read:EIO@1/1");
+
+	(void)get_together(s, 0);
 	end(s);
 }
 
