@@ -137,30 +137,27 @@ static void end_read(struct store_in *in, int err)
 	gate_leave(f->gate);
 }
 
-/* As many from the front as are read together; or the first one's read ends here. */
-static u32 submit_some(struct store_in *const *in, u32 nr)
-{
-	struct store *s = zswap_backing(in[0]->f->zswap);
-	struct store_get *gets[READAHEAD_MAX];
-	int n = 0;
-
-	for (; n < (int)nr && aim(in[n]); n++) {
-		/* It may end before this returns: then it wakes. */
-		in[n]->hold_wake = false;
-		gets[n] = &in[n]->get;
-	}
-	if (n)
-		n = s->ops->get(s, gets, (u32)n);
-	if (n > 0)
-		return (u32)n;
-	end_read(in[0], -EAGAIN); /* the bytes are well, there is no room to read them */
-	return 1;
-}
-
+/* What lies together in one operation.  Each may end before this returns: then it wakes. */
 static void submit(struct store_in *const *in, u32 nr)
 {
-	for (u32 n = 0; n < nr;)
-		n += submit_some(in + n, nr - n);
+	struct store *s = nr ? zswap_backing(in[0]->f->zswap) : NULL;
+	struct store_get *gets[READAHEAD_MAX];
+	u32 nr_aimed = 0;
+
+	for (u32 i = 0; i < nr; i++) {
+		in[i]->hold_wake = false;
+		if (aim(in[i]))
+			gets[nr_aimed++] = &in[i]->get;
+		else
+			end_read(in[i], -EAGAIN); /* the bytes are well */
+	}
+	for (u32 i = 0; i < nr_aimed;) {
+		int n = s->ops->get(s, gets + i, nr_aimed - i);
+
+		if (n < 0) /* so are they here: there is no room to read them */
+			end_read((struct store_in *)gets[i], -EAGAIN);
+		i += (u32)max_of(n, 1);
+	}
 }
 
 /* A moving average of what nr objects took, less their transfer: one that is very late

@@ -284,7 +284,7 @@ void member_close_half_made(struct memcg_tree *t)
 		struct member *m = seg_member(t, n);
 
 		if (!member_active(m) && !m->info.end_ns)
-			m->info.end_ns = os_now_ns();
+			m->info.end_ns = max_of(m->info.start_ns, (u64)1); /* 0: none */
 	}
 }
 

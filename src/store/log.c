@@ -436,7 +436,7 @@ static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, 
 static int log_get(struct store *s, struct store_get *const *gets, u32 nr)
 {
 	struct log *lg = log_of(s);
-	struct extent x = { .max = READ_LONG_MAX };
+	struct extent x = { .max = READ_SPAN_MAX };
 	u32 n = near_together(lg, gets, nr, &x);
 	int err;
 

@@ -7,7 +7,7 @@
  * pread.  It knows neither segments nor headers; finish() of the log does.
  *
  * A submitter never blocks: it queues and wakes.  A read waits in the queue
- * while all buffers are in flight.  What the ring could not read (error, short,
+ * until chunks enough are free in a row, and those behind it wait too.  What the ring could not read (error, short,
  * opcode unknown) is read again with pread by the same thread, whose answer
  * counts.
  *
@@ -20,7 +20,11 @@
 #include "base/os.h"
 #include "store/reader.h"
 
-#define ALL_BUFS ((u32)(((u64)1 << READER_NR_BUFS) - 1))
+#define CHUNKS(nr) (((u64)1 << (nr)) - 1)
+
+_Static_assert(READER_NR_CHUNKS < 64 &&
+		       READER_NR_THREADS * READ_SPAN_MAX <= READER_NR_CHUNKS * READ_CHUNK,
+	       "a word of chunks, and a read for each thread");
 
 /* ---- queue ------------------------------------------------------------------- */
 
@@ -44,16 +48,6 @@ static struct store_get *take_locked(struct reader *r)
 			r->tail = NULL;
 	}
 	return get;
-}
-
-static u8 *buf_at(const struct reader *r, u32 i)
-{
-	return r->bufs + (size_t)i * READ_SPAN_MAX;
-}
-
-static u8 *long_buf_at(const struct reader *r, u32 i)
-{
-	return r->long_bufs + (size_t)i * READ_LONG_MAX;
 }
 
 static int read_sync(struct store_get *get)
@@ -86,35 +80,40 @@ static struct store_get *wait_for_work(struct reader *r)
 static void pread_main(struct thread *self)
 {
 	struct reader *r = self->arg;
-	u32 i = (u32)(self - r->thread);
+	u8 *buf = r->chunks + (size_t)(self - r->thread) * READ_SPAN_MAX;
 	struct store_get *get;
 
 	while ((get = wait_for_work(r))) {
-		get->bounce = get->op_span > READ_SPAN_MAX ? long_buf_at(r, i) : buf_at(r, i);
+		get->bounce = buf;
 		r->finish(r->ctx, get, read_sync(get));
 	}
 }
 
 /* ---- buffers of the ring thread ---------------------------------------------------- */
 
-/* NULL: all are in flight. */
+static u32 nr_chunks(u32 bytes)
+{
+	return (bytes + (u32)READ_CHUNK - 1) / (u32)READ_CHUNK;
+}
+
+/* NULL: not so many are free in a row. */
 static u8 *take_buf(struct reader *r, u32 bytes)
 {
-	u32 *free = bytes > READ_SPAN_MAX ? &r->free_long : &r->free_bufs, i;
+	u64 run = r->free_chunks;
+	u32 nr = nr_chunks(bytes), i;
 
-	if (!*free)
+	for (i = 1; i < nr; i++)
+		run &= r->free_chunks >> i;
+	if (!run)
 		return NULL;
-	i = (u32)__builtin_ctz(*free);
-	*free &= ~(1u << i);
-	return bytes > READ_SPAN_MAX ? long_buf_at(r, i) : buf_at(r, i);
+	i = (u32)__builtin_ctzll(run);
+	r->free_chunks &= ~(CHUNKS(nr) << i);
+	return r->chunks + (size_t)i * READ_CHUNK;
 }
 
 static void put_buf(struct reader *r, const u8 *buf, u32 bytes)
 {
-	if (bytes > READ_SPAN_MAX)
-		r->free_long |= 1u << (size_t)(buf - r->long_bufs) / READ_LONG_MAX;
-	else
-		r->free_bufs |= 1u << (size_t)(buf - r->bufs) / READ_SPAN_MAX;
+	r->free_chunks |= CHUNKS(nr_chunks(bytes)) << (size_t)(buf - r->chunks) / READ_CHUNK;
 }
 
 /* ---- ring thread ------------------------------------------------------------------ */
@@ -208,12 +207,11 @@ static int start_locked(struct reader *r)
 {
 	int err;
 
-	if (!r->bufs)
-		r->bufs = meta_alloc(r->meta, READER_NR_BUFS * READ_SPAN_MAX);
-	if (!r->bufs)
+	if (!r->chunks)
+		r->chunks = meta_alloc(r->meta, READER_NR_CHUNKS * READ_CHUNK);
+	if (!r->chunks)
 		return -ENOMEM;
-	r->free_bufs = ALL_BUFS;
-	r->free_long = (1u << READER_NR_LONG) - 1;
+	r->free_chunks = CHUNKS(READER_NR_CHUNKS);
 	err = start_thread(r, 0, reader_main);
 	r->started = err == 0;
 	return err;
@@ -246,11 +244,7 @@ int reader_submit(struct reader *r, struct store_get *get)
 	int err = 0;
 
 	mutex_lock(&r->lock);
-	if (get->op_span > READ_SPAN_MAX && !r->long_bufs)
-		r->long_bufs = meta_alloc(r->meta, READER_NR_LONG * READ_LONG_MAX);
-	if (get->op_span > READ_SPAN_MAX && !r->long_bufs)
-		err = -ENOMEM;
-	if (!err && !r->started)
+	if (!r->started)
 		err = start_locked(r);
 	if (!err)
 		append_locked(r, get);
@@ -281,10 +275,8 @@ void reader_stop(struct reader *r)
 	}
 	if (r->ring)
 		ring_close(r->ring);
-	if (r->bufs)
-		meta_free(r->meta, r->bufs, READER_NR_BUFS * READ_SPAN_MAX);
-	if (r->long_bufs)
-		meta_free(r->meta, r->long_bufs, READER_NR_LONG * READ_LONG_MAX);
+	if (r->chunks)
+		meta_free(r->meta, r->chunks, READER_NR_CHUNKS * READ_CHUNK);
 }
 
 void reader_fork_child(struct reader *r)

@@ -11,12 +11,12 @@
 
 #include "store/store.h"
 
-#define READ_SPAN_MAX (2 * PAGE_SIZE) /* blocks an object touches */
-#define READ_LONG_MAX (32 * PAGE_SIZE) /* of several that lie together */
+#define READ_CHUNK (2 * PAGE_SIZE) /* blocks an object touches */
+#define READ_SPAN_MAX (16 * READ_CHUNK) /* of several that lie together */
 
 /* ---- ring: io_uring, reads only, used by one thread (ring.c) --------------- */
 
-#define RING_ENTRIES 64u /* power of 2; a read for each buffer and one wake-up */
+#define RING_ENTRIES 64u /* power of 2; a read for each chunk and one wake-up */
 
 struct ring;
 
@@ -36,9 +36,8 @@ void ring_wake(struct ring *ring);
 
 /* ---- reader: queue of reads, I/O threads (reader.c) -------------------------- */
 
-#define READER_NR_BUFS 32u
-#define READER_NR_LONG 2u
-#define READER_NR_THREADS 2u /* with pread, each with a buffer of both; the ring has one */
+#define READER_NR_CHUNKS 60u
+#define READER_NR_THREADS 2u /* with pread, each with the chunks of one read; the ring has one */
 
 struct reader {
 	/* (C) */
@@ -56,9 +55,8 @@ struct reader {
 	struct ring *ring; /* (L) NULL: pread */
 	struct event work; /* pread threads */
 	struct thread thread[READER_NR_THREADS];
-	u8 *bufs; /* READER_NR_BUFS of READ_SPAN_MAX */
-	u8 *long_bufs; /* (L) READER_NR_LONG of READ_LONG_MAX, when first needed */
-	u32 free_bufs, free_long; /* of the ring thread */
+	u8 *chunks; /* READER_NR_CHUNKS of READ_CHUNK; a read takes some in a row */
+	u64 free_chunks; /* of the ring thread */
 	u32 nr_inflight; /* of the ring thread */
 	struct counter64 *ring_in_force; /* told once known */
 	struct counter64 nr_repeated; /* reads of the ring done again with pread */
@@ -66,7 +64,7 @@ struct reader {
 
 void reader_init(struct reader *r, struct meta *meta, bool force_pread,
 		 void (*finish)(void *ctx, struct store_get *get, int res), void *ctx);
-/* Queue get (fd, off, span set); starts the threads at the first call. */
+/* Queue get (fd, op_off, op_span, also set); starts the threads at the first call. */
 int QUIRE_MUST_CHECK reader_submit(struct reader *r, struct store_get *get);
 /* Finish what is queued, then join the threads. */
 void reader_stop(struct reader *r);

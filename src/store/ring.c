@@ -47,7 +47,7 @@ struct ring {
 	struct io_uring_cqe *cqes;
 };
 
-_Static_assert(READER_NR_BUFS + READER_NR_LONG < RING_ENTRIES, "room for the wake-up");
+_Static_assert(READER_NR_CHUNKS < RING_ENTRIES, "room for the wake-up");
 
 /* Newer kernels: completions run only in ring_wait().  Else without. */
 static int setup(struct io_uring_params *p)

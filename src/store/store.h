@@ -2,7 +2,7 @@
 /*
  * store.h - where bytes lie outside memory: objects, not blocks.
  *
- * put a batch, get one, free one.  store/log.c keeps them in 1 MiB segments of
+ * put a batch, get several, free one.  store/log.c keeps them in 1 MiB segments of
  * an unlinked O_TMPFILE file, O_DIRECT; store/ring.c reads through io_uring or,
  * where that is refused, with pread, on I/O threads.  A remote store would
  * offer the same struct store_ops.
@@ -61,7 +61,7 @@ struct store_now {
 	u8 *buf; /* page aligned: the objects come through it */
 	u32 bytes; /* of buf */
 	int here; /* -1, or what here() said of the first object */
-	u64 device_ns; /* out: what the device took of all this takes */
+	u64 device_ns; /* out: until the bytes were there, of all this takes */
 };
 
 struct store_config {

@@ -30,7 +30,7 @@ struct fake_store {
 	int put_error; /* what put() says instead of working; 0: it works */
 	u64 device_ns; /* what get_now() says of itself */
 	u32 now_max; /* objects that lie together at most; 0: all */
-	u32 nr_gets; /* (lock) operations that get() began */
+	u32 nr_gets; /* (lock) calls of get() */
 	int here_error; /* what here() says; 0: it works */
 	struct atomic32 get_error; /* the same for get(), also set while others run */
 	u32 nr_no_memory; /* (lock) so many reads of get() end so */

@@ -167,13 +167,33 @@ TEST(read_together)
 	read_together(true);
 }
 
-/* What the ring could not read is read again; what nobody can is nobody's. */
+TEST(read_together_downwards)
+{
+	struct store *s = begin(NR, NULL);
+	int n;
+
+	prepare(900, BATCH, (u32)-1);
+	n = s->ops->get(s, gets, BATCH);
+	ASSERT_GT(n, 20);
+	expect_read(n);
+	end(s);
+}
+
+/* What the ring could not read is read again; where that fails, all of it has. */
 TEST(read_together_fails)
 {
 	struct store *s = begin(BATCH, "store_ring_read:EIO@1/1");
+	int n;
 
 	(void)get_together(s, 0);
-	end(s);
+	ASSERT_OK(failpoints_parse(&test_failpoints, "store_ring_read:EIO@1/1,os_pread:EIO@1/1"));
+	prepare(0, BATCH, 1);
+	n = s->ops->get(s, gets, BATCH);
+	ASSERT_GT(n, 20);
+	for (int i = 0; i < n; i++)
+		ASSERT_EQ(reading_wait(&now[i]), -EIO);
+	memset(&test_failpoints, 0, sizeof(test_failpoints));
+	end(s); /* nothing is lost, or pinned */
 }
 
 TEST(read_fails)
