@@ -361,21 +361,28 @@ static void end_get(struct log *lg, struct store_get *get, int res)
 	get->done(get, min_of(res, 0));
 }
 
-/* The reader is done with it, and with those it has read with it. */
-static void finish_get(void *ctx, struct store_get *get, int res)
+/* An operation is over, into get->bounce: of all that it was for.  got: bytes or -errno. */
+static void end_operation(struct log *lg, struct store_get *get, long got)
 {
 	u64 from = get->op_off;
 	u8 *buf = get->bounce;
-	struct log *lg = ctx;
 
-	count_read(lg, from, get->op_span, res < 0 ? res : (long)get->op_span);
+	count_read(lg, from, get->op_span, got);
 	while (get) {
 		struct store_get *also = get->also;
+		u64 at = get->off - from;
+		int res = got < 0 ? (int)got : at + get->span <= (u64)got ? 0 : -EIO;
 
-		get->bounce = buf + (get->off - from);
+		get->bounce = buf + at;
 		end_get(lg, get, res); /* it is not ours any more */
 		get = also;
 	}
+}
+
+/* The reader is done with it. */
+static void finish_get(void *ctx, struct store_get *get, int res)
+{
+	end_operation(ctx, get, res < 0 ? res : (long)get->op_span);
 }
 
 /* Where it lies; its segment stays until unpin(). */
@@ -396,56 +403,47 @@ static void locate(struct log *lg, struct store_get *get)
 	get->span = (u32)(align_up(off + obj_size(get->len), (u64)PAGE_SIZE) - get->off);
 }
 
-/* What one read covers. */
-struct extent {
-	u64 start, end;
-	u32 max; /* bytes */
-};
-
-/* get lies in it or near it, on either side; then it grows. */
-static bool extend(struct extent *x, const struct store_get *get)
+/* get lies in first's operation or near it, on either side; then that grows. */
+static bool extend(struct store_get *first, const struct store_get *get, u32 max)
 {
-	u64 start = get->off, end = start + get->span;
+	u64 start = min_of(first->op_off, get->off);
+	u64 end = max_of(first->op_off + first->op_span, get->off + get->span);
+	u64 len = end - start;
 
-	if (start > x->end + LOG_READ_GAP || end + LOG_READ_GAP < x->start ||
-	    max_of(end, x->end) - min_of(start, x->start) > x->max)
+	if (get->fd != first->fd || len > max || len > first->op_span + get->span + LOG_READ_GAP)
 		return false;
-	x->start = min_of(start, x->start);
-	x->end = max_of(end, x->end);
+	first->op_off = start;
+	first->op_span = (u32)len;
 	return true;
 }
 
-/* How many from the front one read covers. */
-static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, struct extent *x)
+/* How many from the front are one operation of at most `max` bytes, gets[0]'s. */
+static u32 near_together(struct log *lg, struct store_get *const *gets, u32 nr, u32 max)
 {
 	u32 n = 1;
 
 	locate(lg, gets[0]);
-	x->start = gets[0]->off;
-	x->end = x->start + gets[0]->span;
+	gets[0]->op_off = gets[0]->off;
+	gets[0]->op_span = gets[0]->span;
 	for (; n < nr; n++) {
 		locate(lg, gets[n]);
-		if (gets[n]->fd != gets[0]->fd || !extend(x, gets[n])) {
+		if (!extend(gets[0], gets[n], max)) {
 			unpin(lg, gets[n]->loc);
 			break;
 		}
+		gets[n - 1]->also = gets[n];
 	}
+	gets[n - 1]->also = NULL;
+	PROBE_IO_SUBMIT(gets[0]->op_off, gets[0]->op_span, false);
 	return n;
 }
 
 static int log_get(struct store *s, struct store_get *const *gets, u32 nr)
 {
 	struct log *lg = log_of(s);
-	struct extent x = { .max = READ_SPAN_MAX };
-	u32 n = near_together(lg, gets, nr, &x);
-	int err;
+	u32 n = near_together(lg, gets, nr, READ_SPAN_MAX);
+	int err = reader_submit(&lg->reader, gets[0]);
 
-	for (u32 i = 0; i < n; i++)
-		gets[i]->also = i + 1 < n ? gets[i + 1] : NULL;
-	gets[0]->op_off = x.start;
-	gets[0]->op_span = (u32)(x.end - x.start);
-	PROBE_IO_SUBMIT(x.start, x.end - x.start, false);
-	err = reader_submit(&lg->reader, gets[0]);
 	for (u32 i = 0; i < n && err; i++)
 		unpin(lg, gets[i]->loc);
 	return err ? err : (int)n;
@@ -455,28 +453,19 @@ static int log_get_now(struct store *s, struct store_get *const *gets, u32 nr,
 		       struct store_now *now)
 {
 	struct log *lg = log_of(s);
-	struct extent x = { .max = now->bytes };
-	u32 n = near_together(lg, gets, nr, &x);
+	u32 n = near_together(lg, gets, nr, now->bytes);
+	struct store_get *first = gets[0];
 	u64 begin = os_now_ns();
 	long got;
 
-	PROBE_IO_SUBMIT(x.start, x.end - x.start, false);
+	for (u32 i = 0; i < n && now->here >= 0; i++)
+		gets[i]->fd = now->here;
+	first->bounce = now->buf;
 	got = failpoint("store_read_now");
 	if (!got)
-		got = os_pread(now->here >= 0 ? now->here : gets[0]->fd, now->buf, x.end - x.start,
-			       x.start);
+		got = os_pread(first->fd, first->bounce, first->op_span, first->op_off);
 	now->device_ns = os_now_ns() - begin;
-	count_read(lg, x.start, x.end - x.start, got);
-	for (u32 i = 0; i < n; i++) {
-		struct store_get *get = gets[i];
-		u64 at = get->off - x.start;
-		int res = got < 0 ? (int)got : at + get->span <= (u64)got ? 0 : -EIO;
-
-		get->bounce = now->buf + at;
-		if (now->here >= 0)
-			get->fd = now->here;
-		end_get(lg, get, res);
-	}
+	end_operation(lg, first, got);
 	return (int)n;
 }
 

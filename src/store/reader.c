@@ -7,9 +7,9 @@
  * pread.  It knows neither segments nor headers; finish() of the log does.
  *
  * A submitter never blocks: it queues and wakes.  A read waits in the queue
- * until chunks enough are free in a row, and those behind it wait too.  What the ring could not read (error, short,
- * opcode unknown) is read again with pread by the same thread, whose answer
- * counts.
+ * until chunks enough are free in a row, and those behind it wait too.  What
+ * the ring could not read (error, short, opcode unknown) is read again with
+ * pread by the same thread, whose answer counts.
  *
  * Lock: reader.lock (rank STORE), for a few instructions; never together with
  * log.lock; not held in finish().

@@ -153,11 +153,16 @@ static void read_together(bool force_pread)
 	log_of(s)->reader.force_pread = force_pread;
 	for (u32 first = 0; first + BATCH <= NR;)
 		first += (u32)get_together(s, first);
-	/* More at a time than there are buffers. */
+	/* Several at a time; and more than there are buffers for, the last of them long. */
 	prepare(0, 60, 1);
 	for (u32 i = 0; i < 60; i += 15)
 		ASSERT_EQ(s->ops->get(s, gets + i, 15), 15);
 	expect_read(60);
+	prepare(0, STORE_MAX_BATCH, 1);
+	for (u32 i = 0; i < STORE_MAX_BATCH - 10; i++)
+		ASSERT_EQ(s->ops->get(s, gets + i, 1), 1);
+	ASSERT_EQ(s->ops->get(s, gets + STORE_MAX_BATCH - 10, 10), 10);
+	expect_read(STORE_MAX_BATCH);
 	end(s);
 }
 
